@@ -1,0 +1,116 @@
+"""Package a PyTorch model once; run it, measure it and price it on any target.
+
+Importing this module imports no torch and looks at no device; each name below is
+imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from eipack.ambient import current_target, use
+    from eipack.backend import Backend, Device, LoadOptions, Program
+    from eipack.backend import ProgramReader, ProgramWriter, Runner
+    from eipack.capture.exporting import export
+    from eipack.errors import EipackError
+    from eipack.measuring import Report, benchmark
+    from eipack.package import Package
+    from eipack.package.difference import Difference, diff
+    from eipack.parity.draw import InputSpec
+    from eipack.registry import backends, devices
+    from eipack.session import Session, load
+    from eipack.signature import Dim, Signature, TensorSpec
+    from eipack.signing import sign, verify
+    from eipack.target import Target
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Backend": "backend",
+    "Device": "backend",
+    "Difference": "package.difference",
+    "Dim": "signature",
+    "EipackError": "errors",
+    "InputSpec": "parity.draw",
+    "LoadOptions": "backend",
+    "Package": "package",
+    "Program": "backend",
+    "ProgramReader": "backend",
+    "ProgramWriter": "backend",
+    "Report": "measuring",
+    "Runner": "backend",
+    "Session": "session",
+    "Signature": "signature",
+    "Target": "target",
+    "TensorSpec": "signature",
+    "backends": "registry",
+    "benchmark": "measuring",
+    "current_target": "ambient",
+    "devices": "registry",
+    "diff": "package.difference",
+    "export": "capture.exporting",
+    "load": "session",
+    "sign": "signing",
+    "use": "ambient",
+    "verify": "signing",
+}
+
+__all__ = [
+    "Backend",
+    "Device",
+    "Difference",
+    "Dim",
+    "EipackError",
+    "InputSpec",
+    "LoadOptions",
+    "Package",
+    "Program",
+    "ProgramReader",
+    "ProgramWriter",
+    "Report",
+    "Runner",
+    "Session",
+    "Signature",
+    "Target",
+    "TensorSpec",
+    "__version__",
+    "backends",
+    "benchmark",
+    "current_target",
+    "devices",
+    "diff",
+    "export",
+    "load",
+    "open",
+    "sign",
+    "use",
+    "verify",
+]
+
+
+def open(path: Any) -> Package:  # noqa: A001 - eipack.open reads like zipfile's and PIL's
+    """Open a package file and read its manifest; no code of the package runs.
+
+    Raises:
+        PackageIOError: The file cannot be read.
+        MalformedPackage: It is no canonical package.
+        FormatVersionError: It is of a later format.
+    """
+    from eipack.package import Package
+
+    return Package.open(path)
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'eipack' has no attribute {name!r}")
+    value = getattr(import_module(f"eipack.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

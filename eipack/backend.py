@@ -1,0 +1,150 @@
+"""The contract of a backend: four verbs, and the devices that are there.
+
+A plugin subclasses `Backend`, names a device and engine, and registers the class
+as an entry point in the group `eipack.backends`, named `device` or
+`device.engine`. Everything else (capture, signature checks, parity, packaging,
+benchmarks) is the core's and works for every backend alike. Backends for a
+device that torch knows start from `eipack.torch_backend.TorchBackend` instead.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from attrs import field, frozen
+
+from eipack.manifest import Convention
+from eipack.signature import Signature
+from eipack.target import Target
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@frozen
+class Device:
+    """One device a backend sees; unhealthy ones say why in `detail`."""
+
+    target: Target
+    name: str
+    healthy: bool = True
+    memory_bytes: int | None = None
+    detail: str = ""
+
+
+@frozen
+class Program:
+    """A captured or compiled model in one kind.
+
+    `artifact` is a ScriptModule (`torchscript`), an ExportedProgram (`exported`), an
+    onnx.ModelProto (`onnx`), or whatever a backend's `compile` makes of one.
+    """
+
+    kind: str
+    artifact: Any
+    signature: Signature
+    method: str
+    convention: Convention = "flat"
+    target: Target | None = None
+
+
+class ProgramWriter(Protocol):
+    """The members of a package that belong to one program, while it is written."""
+
+    def member(self, name: str, data: bytes) -> None:
+        """Add bytes under `programs/<id>/<name>`."""
+
+    def tensor(self, key: str, tensor: Tensor) -> None:
+        """Bind a key to a tensor's storage; bytes that the package has are stored once."""
+
+    def attribute(self, key: str, value: str) -> None:
+        """Note something small for `load`."""
+
+
+class ProgramReader(Protocol):
+    """A verified program of an open package, while it is loaded."""
+
+    @property
+    def kind(self) -> str:
+        """The program's kind."""
+
+    @property
+    def convention(self) -> Convention:
+        """How the program is called."""
+
+    @property
+    def signature(self) -> Signature:
+        """The package's signature."""
+
+    @property
+    def attributes(self) -> Mapping[str, str]:
+        """What `save` noted."""
+
+    @property
+    def keys(self) -> Iterable[str]:
+        """The keys that `save` bound to tensors."""
+
+    def member(self, name: str) -> bytes:
+        """Return a member's verified bytes, from private memory."""
+
+    def storage(self, key: str) -> Tensor:
+        """Return the bytes bound to a key: uint8, 1-D, mapped; never write to it."""
+
+
+class Runner(Protocol):
+    """A loaded program: takes and gives flat tensors in signature order."""
+
+    def __call__(self, *inputs: Tensor) -> Tensor | Sequence[Tensor]:
+        """Run once; inputs fit the signature. Called from several threads at once."""
+
+    def close(self) -> None:
+        """Release everything; called once."""
+
+
+@frozen
+class LoadOptions:
+    """What a caller may ask of `load`, beyond the target.
+
+    `outputs_on` is `host` (outputs on the CPU) or `device` (left where they were made).
+    """
+
+    outputs_on: str = "host"
+    engine: Mapping[str, Any] = field(factory=dict)
+
+
+class Backend(ABC):
+    """Serve one device and engine; instances are stateless and shared between threads."""
+
+    device: ClassVar[str]
+    engine: ClassVar[str | None] = None
+    kinds: ClassVar[tuple[str, ...]]
+    """Program kinds that `load` or `compile` takes, the preferred first."""
+
+    @abstractmethod
+    def devices(self) -> Sequence[Device]:
+        """List the devices that are there, healthy or not; never raise for an absent one."""
+
+    def compile(self, program: Program, target: Target) -> Program:
+        """Turn a captured program into the one this device runs; by default keep it."""
+        return program
+
+    def save(self, program: Program, writer: ProgramWriter) -> None:
+        """Write a program that `compile` gave; by default as its portable kind is written."""
+        from eipack.kinds import codec
+
+        codec(program.kind).save(program, writer)
+
+    @abstractmethod
+    def load(self, reader: ProgramReader, target: Target, options: LoadOptions) -> Runner:
+        """Bring a program onto the device.
+
+        Raises:
+            DeviceNotFound: The target's ordinal is not there.
+        """
+
+    def context(self, target: Target) -> AbstractContextManager[Any]:
+        """Return the context that every run takes place in."""
+        return nullcontext()

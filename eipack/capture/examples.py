@@ -1,0 +1,172 @@
+"""The example inputs of a capture: given, or derived from the model itself."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from attrs import evolve, frozen
+from torch import Tensor, nn
+
+from eipack.errors import ExampleInputsRequired, ParityInputsRequired, UnsupportedModel
+from eipack.tree import Tree, describe, unflatten
+
+
+@frozen
+class Examples:
+    """One call of the model: its parameters in order and the tensors in them.
+
+    `names` are dotted paths (`batch.0`), `identifiers` the same as Python names.
+    """
+
+    tree: Tree
+    leaves: tuple[Tensor, ...]
+    names: tuple[str, ...]
+    positional: int
+
+    @property
+    def identifiers(self) -> tuple[str, ...]:
+        """Return the names as distinct Python identifiers."""
+        taken: list[str] = []
+        for name in self.names:
+            base = re.sub(r"\W", "_", name)
+            base = f"input_{base}" if not base or base[0].isdigit() else base
+            count = taken.count(base)
+            taken.append(f"{base}_{count}" if count else base)
+        return tuple(taken)
+
+    def nest(self, leaves: Sequence[Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return tensors as the arguments of the model's call."""
+        values = unflatten(self.tree, iter(leaves))
+        first = tuple(values[key] for key in self.tree.keys[: self.positional])
+        return first, {str(key): values[key] for key in self.tree.keys[self.positional :]}
+
+    def with_leaves(self, leaves: Sequence[Tensor]) -> Examples:
+        """Return the same call with other tensors."""
+        return evolve(self, leaves=tuple(leaves))
+
+
+def examples(
+    model: nn.Module, inputs: Any | None, kwargs: Mapping[str, Any] | None, device: str = "cpu"
+) -> Examples:
+    """Build the examples from a tuple of arguments, a mapping of keywords, one tensor, or none.
+
+    Raises:
+        ExampleInputsRequired: None were given and the model offers none.
+        UnsupportedModel: Something in them is neither a tensor, a constant nor a container.
+        ParityInputsRequired: They hold NaN.
+    """
+    args, keywords = _split(inputs, kwargs)
+    if not args and not keywords:
+        args, keywords = derive(model)
+    names = _parameter_names(model, len(args))
+    values = dict(zip(names, args, strict=True))
+    doubled = sorted(set(values) & set(keywords))
+    if doubled:
+        raise ExampleInputsRequired(f"argument {doubled[0]!r} is given twice")
+    values.update(keywords)
+    tree, leaves, paths = describe(values, constants=True)
+    if not leaves:
+        raise ExampleInputsRequired("the example inputs hold no tensor; pass at least one")
+    for path, leaf in zip(paths, leaves, strict=True):
+        _check_leaf(path, leaf)
+    return Examples(
+        tree=tree,
+        leaves=tuple(leaf.detach().to(device) for leaf in leaves),
+        names=tuple(paths),
+        positional=len(args),
+    )
+
+
+def _split(
+    inputs: Any | None, kwargs: Mapping[str, Any] | None
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    keywords = dict(kwargs or {})
+    if inputs is None:
+        return (), keywords
+    if isinstance(inputs, Tensor):
+        return (inputs,), keywords
+    if isinstance(inputs, Mapping):
+        return (), {**{str(key): value for key, value in inputs.items()}, **keywords}
+    if isinstance(inputs, tuple | list):
+        return tuple(inputs), keywords
+    raise UnsupportedModel(
+        f"inputs is a {type(inputs).__name__}; pass a tuple of arguments, or a dict of keywords"
+    )
+
+
+def _check_leaf(path: str, leaf: Tensor) -> None:
+    if leaf.layout is not torch.strided or leaf.device.type == "meta" or leaf.is_quantized:
+        raise UnsupportedModel(f"example input {path!r} is not a plain dense tensor")
+    if not leaf.numel():
+        raise ExampleInputsRequired(
+            f"example input {path!r} is empty {tuple(leaf.shape)}; pass one with values in it"
+        )
+    if (leaf.is_floating_point() or leaf.is_complex()) and bool(leaf.isnan().any()):
+        raise ParityInputsRequired(f"example input {path!r} holds NaN; nothing can be proved on it")
+
+
+def _parameter_names(model: nn.Module, count: int) -> list[str]:
+    """Name the first `count` positional parameters of the model's forward."""
+    if isinstance(model, torch.jit.ScriptModule):
+        names = [argument.name for argument in model.forward.schema.arguments][1:]
+        variadic = None
+    else:
+        parameters = inspect.signature(model.forward).parameters.values()
+        kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        names = [parameter.name for parameter in parameters if parameter.kind in kinds]
+        variadic = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
+    if count > len(names) and variadic is None:
+        raise ExampleInputsRequired(
+            f"{count} inputs were given, {type(model).__name__}.forward takes {len(names)}: "
+            f"{', '.join(names) or 'none'}"
+        )
+    extra = [f"{variadic}_{index}" for index in range(count - len(names))]
+    return (names + extra)[:count]
+
+
+def derive(model: nn.Module) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Find example inputs in what the model's library left on it.
+
+    Sources: `example_input_array` (Lightning), `dummy_inputs` (transformers) and the
+    input size in the metadata of torchvision's pretrained weights.
+    """
+    array = getattr(model, "example_input_array", None)
+    if array is not None:
+        return _split(array, None)
+    dummies = getattr(model, "dummy_inputs", None)
+    if isinstance(dummies, Mapping) and dummies:
+        return (), dict(dummies)
+    shape = _torchvision_shape(model)
+    if shape is not None:
+        generator = torch.Generator().manual_seed(0)
+        dtype = next((p.dtype for p in model.parameters()), torch.float32)
+        return (torch.randn(shape, generator=generator).to(dtype),), {}
+    raise ExampleInputsRequired(
+        f"no example inputs for {type(model).__name__}: pass inputs=(tensor, …) with the "
+        "arguments of one call (or a dict of keywords)"
+    )
+
+
+def _torchvision_shape(model: nn.Module) -> tuple[int, ...] | None:
+    """Read the input size of a torchvision classifier from the weights that fit its class.
+
+    Videos and other tasks whose weights state no single crop size give None.
+    """
+    if not type(model).__module__.startswith("torchvision.models"):
+        return None
+    from torchvision.models import get_model_builder, get_model_weights, list_models
+
+    size = getattr(model, "image_size", None)  # vision transformers fix theirs
+    for name in list_models():
+        if get_model_builder(name).__module__ != type(model).__module__:
+            continue
+        for entry in get_model_weights(name):
+            crop = getattr(entry.transforms, "keywords", {}).get("crop_size")
+            if isinstance(crop, int):
+                side = size if isinstance(size, int) else crop
+                return (1, 3, side, side)
+    return None

@@ -1,0 +1,227 @@
+"""Every error that eipack raises, in one tree.
+
+EipackError
+├── BackendError
+│   ├── BackendNotFound          LookupError   no plugin serves the target's device or engine
+│   ├── BackendConflict          RuntimeError  two distributions claim one name
+│   ├── BackendBroken            ImportError   a plugin is installed and fails to import
+│   ├── DeviceNotFound           LookupError   the device or its ordinal is not there
+│   ├── TargetSyntaxError        ValueError    the target string cannot be parsed
+│   └── ExecutionFailed          RuntimeError  the program failed on its device
+├── CaptureError
+│   ├── CaptureFailed            RuntimeError  torch could not capture the model
+│   ├── DependencyMissing        ImportError   an optional library is not installed
+│   ├── ExampleInputsRequired    ValueError    there are no inputs to capture with
+│   ├── MethodConflict           ValueError    the method cannot give the kinds asked for
+│   ├── ModelInTrainingMode      ValueError    dropout or batch statistics are left on
+│   ├── ModelSourceError         ValueError    a model source names nothing that can be loaded
+│   ├── NondeterministicModel    ValueError    equal inputs give different outputs
+│   ├── StatefulModel            ValueError    a call changes the model
+│   ├── TracedBranch             ValueError    a trace depends on a value or a size
+│   ├── UnsupportedModel         TypeError     an input, an output or a part cannot be packaged
+│   └── WeightsUnavailable       OSError       pretrained weights cannot be fetched
+├── ParityError
+│   ├── ParityFailed             ValueError    a program disagrees with the model
+│   └── ParityInputsRequired     ValueError    no inputs can be drawn that prove anything
+├── PackageError
+│   ├── DigestMismatch           ValueError    bytes differ from the digest the manifest gives
+│   ├── FormatVersionError       ValueError    the file has a format version this eipack cannot read
+│   ├── MalformedPackage         ValueError    the file is not a canonical package
+│   ├── PackageChanged           OSError       the file changed under a session
+│   ├── PackageIOError           OSError       the file cannot be read or written
+│   └── ProgramNotFound          LookupError   the package holds no program of that kind
+├── SessionError
+│   ├── SessionClosed            RuntimeError  the session is closed
+│   ├── SessionForked            RuntimeError  the session belongs to the parent process
+│   └── SignatureMismatch        TypeError, ValueError  a call does not fit the signature
+└── TrustError
+    ├── KeyNotFound              LookupError   no trusted key, or more than one, has that name
+    ├── KeyUnavailable           OSError       a key file is missing or unusable
+    ├── SigningInvalid           ValueError    the signing does not match the package
+    ├── TrustStoreDamaged        ValueError    the list of trusted keys cannot be read
+    └── UntrustedPackage         PermissionError  nobody trusted has signed the package
+
+Each class inherits the nearest builtin too, so that code which knows nothing of
+eipack can still catch it. Data that a program might want lies in attributes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class EipackError(Exception):
+    """Base of all errors; keyword arguments become attributes."""
+
+    def __init__(self, message: str, **data: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.data = data
+        for name, value in data.items():
+            setattr(self, name, value)
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.message, self.data)
+
+
+def _rebuild(cls: type[EipackError], message: str, data: dict[str, Any]) -> EipackError:
+    return cls(message, **data)
+
+
+class BackendError(EipackError):
+    """A backend, its plugin or its device is the trouble."""
+
+
+class BackendNotFound(BackendError, LookupError):
+    """No installed plugin serves the target's device or engine."""
+
+
+class BackendConflict(BackendError, RuntimeError):
+    """Two distributions claim one backend name."""
+
+
+class BackendBroken(BackendError, ImportError):
+    """A plugin is installed and cannot be imported."""
+
+
+class DeviceNotFound(BackendError, LookupError):
+    """The device, or the ordinal of it, is not on this machine."""
+
+
+class TargetSyntaxError(BackendError, ValueError):
+    """A target string does not read `device[+engine][:ordinal]`."""
+
+
+class ExecutionFailed(BackendError, RuntimeError):
+    """A program failed while it ran on its device."""
+
+
+class CaptureError(EipackError):
+    """A model could not become a program."""
+
+
+class CaptureFailed(CaptureError, RuntimeError):
+    """Torch could not capture the model by the method asked for."""
+
+
+class DependencyMissing(CaptureError, ImportError):
+    """An optional library that this step needs is not installed."""
+
+
+class ExampleInputsRequired(CaptureError, ValueError):
+    """No example inputs were given and none can be derived."""
+
+
+class MethodConflict(CaptureError, ValueError):
+    """The capture method cannot give the program kinds asked for."""
+
+
+class ModelInTrainingMode(CaptureError, ValueError):
+    """Dropout or batch statistics are left on."""
+
+
+class ModelSourceError(CaptureError, ValueError):
+    """A model source names nothing that can be loaded."""
+
+
+class NondeterministicModel(CaptureError, ValueError):
+    """Equal inputs give different outputs."""
+
+
+class StatefulModel(CaptureError, ValueError):
+    """A call changes the model's own tensors or what it answers next."""
+
+
+class TracedBranch(CaptureError, ValueError):
+    """A trace would hard-wire a value or a size of the example inputs."""
+
+
+class UnsupportedModel(CaptureError, TypeError):
+    """An input, an output or a part of the model cannot be packaged."""
+
+
+class WeightsUnavailable(CaptureError, OSError):
+    """Pretrained weights cannot be fetched or read."""
+
+
+class ParityError(EipackError):
+    """Agreement between program and model could not be shown."""
+
+
+class ParityFailed(ParityError, ValueError):
+    """A program disagrees with the model it was captured from."""
+
+
+class ParityInputsRequired(ParityError, ValueError):
+    """No inputs can be drawn safely that would prove anything."""
+
+
+class PackageError(EipackError):
+    """A package file is the trouble."""
+
+
+class DigestMismatch(PackageError, ValueError):
+    """Bytes of a package differ from the digest in its manifest."""
+
+
+class FormatVersionError(PackageError, ValueError):
+    """The package has a format version that this eipack cannot read."""
+
+
+class MalformedPackage(PackageError, ValueError):
+    """The file is not a canonical package."""
+
+
+class PackageChanged(PackageError, OSError):
+    """The file of an open package was changed in place."""
+
+
+class PackageIOError(PackageError, OSError):
+    """A package file cannot be read or written."""
+
+
+class ProgramNotFound(PackageError, LookupError):
+    """The package holds no program of the kind asked for."""
+
+
+class SessionError(EipackError):
+    """A session cannot serve the call."""
+
+
+class SessionClosed(SessionError, RuntimeError):
+    """The session is closed."""
+
+
+class SessionForked(SessionError, RuntimeError):
+    """The session was opened by the parent of this process."""
+
+
+class SignatureMismatch(SessionError, TypeError, ValueError):
+    """A call does not fit the signature of the package."""
+
+
+class TrustError(EipackError):
+    """A package, or a key, is not trusted."""
+
+
+class KeyNotFound(TrustError, LookupError):
+    """No trusted key has that name, or more than one has."""
+
+
+class KeyUnavailable(TrustError, OSError):
+    """A key file is missing or unusable."""
+
+
+class SigningInvalid(TrustError, ValueError):
+    """The signing in a package does not match its manifest."""
+
+
+class TrustStoreDamaged(TrustError, ValueError):
+    """The list of trusted keys cannot be read."""
+
+
+class UntrustedPackage(TrustError, PermissionError):
+    """No trusted key has signed the package."""

@@ -1,0 +1,168 @@
+"""From parts to a package file: manifest, members, signing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attrs import evolve, frozen
+
+from eipack.archive import Source, crc32_of, digest_bytes, write_archive
+from eipack.manifest import (
+    FORMAT_VERSION,
+    MANIFEST,
+    SAMPLES,
+    WEIGHTS,
+    Environment,
+    Evidence,
+    Manifest,
+    MemberRecord,
+    ProgramRecord,
+)
+from eipack.package.stored import weights_layout
+from eipack.pool import Pool
+from eipack.signature import Signature
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from eipack.package.package import Package
+    from eipack.trust import SigningKey
+
+_LIBRARIES = ("torchvision", "transformers", "onnx", "onnxscript", "safetensors")
+
+
+@frozen(eq=False)
+class Parts:
+    """Everything a package is made of; `members` and `assets` are bytes by member name."""
+
+    name: str
+    version: str | None
+    signature: Signature
+    programs: tuple[ProgramRecord, ...]
+    members: Mapping[str, bytes]
+    pool: Pool
+    samples: Mapping[str, Tensor]
+    assets: Mapping[str, str]
+    evidence: tuple[Evidence, ...]
+    narrowed: tuple[str, ...]
+
+
+def write_package(
+    path: str | os.PathLike[str],
+    parts: Parts,
+    key: SigningKey,
+    progress: Callable[[int], None] | None = None,
+) -> Manifest:
+    """Write a signed package, whole or not at all.
+
+    Raises:
+        PackageIOError: The file cannot be written.
+    """
+    from eipack.trust import sign_manifest
+
+    contents = [Source.of_bytes(name, data) for name, data in sorted(parts.members.items())]
+    contents.append(Source.of_bytes(SAMPLES, _samples(parts.samples)))
+    contents.append(_weights(parts.pool))
+    contents = [evolve(source, crc32=crc32_of(source)) for source in contents]
+    manifest = Manifest(
+        format="eipack",
+        format_version=FORMAT_VERSION,
+        name=parts.name,
+        version=parts.version,
+        signature=parts.signature,
+        programs=tuple(count_bytes(record, parts.pool) for record in parts.programs),
+        entries=tuple(parts.pool.entries),
+        tensors=tuple(parts.pool.tensors),
+        assets=dict(parts.assets),
+        evidence=parts.evidence,
+        narrowed=parts.narrowed,
+        environment=environment(),
+        members=tuple(_record(source) for source in contents),
+    )
+    data = manifest.to_json()
+    signing = Source.of_bytes(signing_name(key.public.hint), sign_manifest(data, key))
+    write_archive(path, [Source.of_bytes(MANIFEST, data), signing, *contents], progress=progress)
+    return manifest
+
+
+def signing_name(hint: str) -> str:
+    """Return the member that holds the signing by a key."""
+    return f"signing/{hint}.json"
+
+
+def _samples(samples: Mapping[str, Tensor]) -> bytes:
+    import torch
+    from safetensors.torch import save
+
+    plain = {}
+    for name, tensor in samples.items():
+        value = tensor.detach().cpu().contiguous()
+        plain[name] = (torch.view_as_real(value) if value.is_complex() else value).clone()
+    return save(plain)
+
+
+def _weights(pool: Pool) -> Source:
+    layout = weights_layout(pool.entries)
+    buffers = [buffer for _, buffer in pool.buffers()]
+    return Source(WEIGHTS, layout.total_size, lambda: layout.chunks(buffers))
+
+
+def _record(source: Source) -> MemberRecord:
+    digest = None
+    if source.name != WEIGHTS:
+        digest = digest_bytes(b"".join(bytes(chunk) for chunk in source.chunks()))
+    return MemberRecord(source.name, source.size, crc32_of(source), digest)
+
+
+def count_bytes(record: ProgramRecord, pool: Pool) -> ProgramRecord:
+    """Say how many bytes of a program are shared and how many are its own."""
+    bound = set(record.bindings.values())
+    own = {name for name in bound if pool.users[name] == {record.id}}
+    sizes = {entry.name: entry.nbytes for entry in pool.entries}
+    return evolve(
+        record,
+        shared_bytes=sum(sizes[name] for name in bound - own),
+        own_bytes=record.own_bytes + sum(sizes[name] for name in own),
+    )
+
+
+def environment() -> Environment:
+    """Describe the libraries that make a package."""
+    import torch
+
+    from eipack import __version__
+
+    return Environment(
+        eipack=__version__,
+        torch=str(torch.__version__),
+        python=platform.python_version(),
+        platform=f"{sys.platform}-{platform.machine()}",
+        libraries=dict(_versions(_LIBRARIES)),
+    )
+
+
+def _versions(names: Iterable[str]) -> Iterable[tuple[str, str]]:
+    for name in names:
+        try:
+            yield name, metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+
+
+def add_signing(package: Package, signings: Mapping[str, bytes], out: Path) -> None:
+    """Write an open package again with further signings beside those it has.
+
+    Raises:
+        PackageIOError: The file cannot be written.
+    """
+    kept = {**package.signings(), **signings}
+    sources = [Source.of_bytes(MANIFEST, package.manifest.to_json())]
+    sources += [Source.of_bytes(name, data) for name, data in sorted(kept.items())]
+    package.check_unchanged()
+    write_archive(out, [*sources, *package.contents()])

@@ -1,0 +1,1 @@
+"""Proof that a program gives the model's answers, before a package may be saved."""

@@ -1,0 +1,257 @@
+"""A package opened on a target: callable, closable, safe between threads."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import weakref
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from attrs import frozen
+from torch import Tensor
+
+from eipack.ambient import current_target
+from eipack.backend import Backend, LoadOptions, Runner
+from eipack.enforce import Enforcer
+from eipack.errors import (
+    EipackError,
+    ExecutionFailed,
+    ProgramNotFound,
+    SessionClosed,
+    SessionForked,
+)
+from eipack.manifest import ProgramRecord
+from eipack.package import Package
+from eipack.registry import locate
+from eipack.signature import Signature
+from eipack.target import Target
+from eipack.tree import unflatten
+from eipack.trust import Trust
+
+
+@frozen
+class SessionInfo:
+    """Where a session runs, and what."""
+
+    target: Target
+    program: str
+    package: str
+    mapped: bool
+
+
+class Session:
+    """Call a packaged model as the model itself was called.
+
+    Several threads may call at once. Closing is final; calls that run meanwhile finish.
+    """
+
+    def __init__(
+        self,
+        package: Package,
+        record: ProgramRecord,
+        backend: Backend,
+        target: Target,
+        runner: Runner,
+        workers: int,
+    ) -> None:
+        signature = package.signature
+        self.target = target
+        self.program = record
+        self.package = package
+        self._signature = signature
+        self._enforce = Enforcer(signature, frozenset({"cpu", target.device}) & _KNOWN_DEVICES)
+        self._tree = signature.output_tree
+        self._single = signature.output_tree.kind == "tensor"
+        self._backend = backend
+        self._context = backend.context
+        self._runner: Runner | None = runner
+        self._check_file = package.check_unchanged if package.mapped else None
+        self._forked = False
+        self._workers = workers
+        self._executor: ThreadPoolExecutor | None = None
+        self._lock = Lock()
+        self._finalizer = weakref.finalize(self, runner.close)
+        _sessions.add(self)
+
+    @property
+    def signature(self) -> Signature:
+        """What a call takes and gives."""
+        return self._signature
+
+    @property
+    def info(self) -> SessionInfo:
+        """Where this session runs, and what."""
+        return SessionInfo(self.target, self.program.id, self.package.name, self.package.mapped)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the session is closed."""
+        return self._runner is None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the model once; arguments and result are nested as the model's own.
+
+        Raises:
+            SignatureMismatch: An argument does not fit the signature.
+            SessionClosed: The session is closed.
+            SessionForked: The session belongs to the parent process.
+            PackageChanged: The package file was written to in place.
+            ExecutionFailed: The program failed on its device.
+        """
+        runner = self._runner
+        if runner is None or self._forked:
+            raise self._unusable()
+        leaves = self._enforce(args, kwargs)
+        if self._check_file is not None:
+            self._check_file()
+        try:
+            with self._context(self.target):
+                result = runner(*leaves)
+        except EipackError:
+            raise
+        except Exception as error:
+            raise ExecutionFailed(
+                f"{self.package.name} failed on {self.target}: {_reason(error)}",
+                target=str(self.target),
+            ) from error
+        if self._single and isinstance(result, Tensor):
+            return result
+        outputs = (result,) if isinstance(result, Tensor) else result
+        return unflatten(self._tree, iter(outputs))
+
+    def _unusable(self) -> EipackError:
+        if self._forked:
+            return SessionForked(
+                "this session was opened before fork and cannot be used in the child; "
+                "call eipack.load in the child, or start it by spawn"
+            )
+        return SessionClosed("the session is closed; call eipack.load again")
+
+    def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Start a call on the session's own threads (`workers` of them) and return a future.
+
+        Raises:
+            SessionClosed: The session is closed.
+            SessionForked: The session belongs to the parent process.
+        """
+        with self._lock:
+            if self._runner is None or self._forked:
+                raise self._unusable()
+            if self._executor is None:
+                self._executor = ThreadPoolExecutor(self._workers, "eipack-session")
+            return self._executor.submit(self, *args, **kwargs)
+
+    async def arun(self, *args: Any, **kwargs: Any) -> Any:
+        """Run once without blocking the event loop."""
+        return await asyncio.wrap_future(self.submit(*args, **kwargs))
+
+    def close(self) -> None:
+        """Release program and weights; calling it again does nothing."""
+        with self._lock:
+            executor, self._executor = self._executor, None
+        if executor is not None and not self._forked:
+            executor.shutdown(wait=True)
+        self._runner = None
+        self._finalizer()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "open"
+        return f"<Session {self.package.name!r} [{self.program.id}] on {self.target}, {state}>"
+
+
+_KNOWN_DEVICES = frozenset({"cpu", "cuda", "xpu", "mps"})
+_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+
+
+def _mark_forked() -> None:
+    for session in list(_sessions):
+        session._forked = True
+        session._lock = Lock()
+        session._finalizer.detach()
+
+
+os.register_at_fork(after_in_child=_mark_forked)
+
+
+def _reason(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # TorchScript puts what went wrong last, behind the place
+    told = next((line for line in reversed(lines) if line.startswith("RuntimeError")), None)
+    return (told or (lines[0] if lines else type(error).__name__))[:300]
+
+
+def load(
+    package: Package | str | os.PathLike[str],
+    target: str | Target | None = None,
+    *,
+    program: str | None = None,
+    trust: Trust = None,
+    outputs_on: Literal["host", "device"] = "host",
+    options: dict[str, Any] | None = None,
+    workers: int = 1,
+) -> Session:
+    """Open a package on a target.
+
+    `target` defaults to that of `eipack.use`, else `cpu`. `program` names one by id, kind or
+    method; by default the backend's preferred kind is taken. `trust` limits the accepted
+    signers to a key, the path of a PEM file, or a list of them. `workers` is the number
+    of threads behind `submit` and `arun`.
+
+    Raises:
+        UntrustedPackage: No trusted key has signed the package.
+        DigestMismatch: Something in the file differs from its digest.
+        BackendNotFound: No plugin serves the target.
+        DeviceNotFound: The device is not there.
+        ProgramNotFound: The backend cannot run any of the package's programs.
+    """
+    wanted = current_target() if target is None else Target.parse(target)
+    plugin, place = locate(wanted)
+    opened = package if isinstance(package, Package) else Package.open(package)
+    record = choose(opened, plugin, place, program)
+    opened.check_trust(trust)
+    reader = opened.read_program(record)
+    load_options = LoadOptions(outputs_on=outputs_on, engine=options or {})
+    try:
+        runner = plugin.load(reader, place, load_options)
+    except EipackError:
+        raise
+    except Exception as error:
+        raise ExecutionFailed(
+            f"{opened.name} cannot be loaded on {place}: {_reason(error)}", target=str(place)
+        ) from error
+    return Session(opened, record, plugin, place, runner, workers)
+
+
+def choose(
+    package: Package, backend: Backend, target: Target, program: str | None
+) -> ProgramRecord:
+    """Pick the program a backend will run: the one named, one compiled for it, or its preferred.
+
+    Raises:
+        ProgramNotFound: There is none that it can run.
+    """
+    if program is not None:
+        record = package.program(program)
+        if record.kind not in backend.kinds:
+            raise ProgramNotFound(
+                f"{target} cannot run {record.kind} programs; it runs {', '.join(backend.kinds)}"
+            )
+        return record
+    for kind in backend.kinds:
+        for record in package.programs:
+            if record.kind == kind:
+                return record
+    there = ", ".join(record.id for record in package.programs)
+    raise ProgramNotFound(
+        f"{target} runs {', '.join(backend.kinds)}; {package.path} has {there}: export it "
+        f"again with target={str(target)!r}"
+    )
