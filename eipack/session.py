@@ -184,9 +184,10 @@ os.register_at_fork(after_in_child=_mark_forked)
 
 def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    # TorchScript puts what went wrong last, behind the place
-    told = next((line for line in reversed(lines) if line.startswith("RuntimeError")), None)
-    return (told or (lines[0] if lines else type(error).__name__))[:300]
+    if not lines:
+        return type(error).__name__
+    # TorchScript tells where before it tells what
+    return lines[-1 if "TorchScript interpreter" in lines[0] else 0][:300]
 
 
 def load(
