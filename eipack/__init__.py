@@ -11,8 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from eipack.ambient import current_target, use
-    from eipack.backend import Backend, Device, LoadOptions, Program
-    from eipack.backend import ProgramReader, ProgramWriter, Runner
+    from eipack.backend import (
+        Backend,
+        Device,
+        LoadOptions,
+        Program,
+        ProgramReader,
+        ProgramWriter,
+        Runner,
+    )
     from eipack.capture.exporting import export
     from eipack.errors import EipackError
     from eipack.measuring import Report, benchmark
@@ -90,7 +97,7 @@ __all__ = [
 ]
 
 
-def open(path: Any) -> Package:  # noqa: A001 - eipack.open reads like zipfile's and PIL's
+def open(path: Any) -> Package:
     """Open a package file and read its manifest; no code of the package runs.
 
     Raises:

@@ -5,6 +5,10 @@ as an entry point in the group `eipack.backends`, named `device` or
 `device.engine`. Everything else (capture, signature checks, parity, packaging,
 benchmarks) is the core's and works for every backend alike. Backends for a
 device that torch knows start from `eipack.torch_backend.TorchBackend` instead.
+
+Errors: `compile` and `save` raise nothing but `EipackError`s (`UnsupportedModel` for
+what the device cannot do); whatever else `load` or a run raises, the core reports as
+`ExecutionFailed`. `eipack.testing.BackendContract` tests all that this module says.
 """
 
 from __future__ import annotations
@@ -12,10 +16,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from attrs import field, frozen
+from attrs import frozen
 
+from eipack.errors import DeviceNotFound
 from eipack.manifest import Convention
 from eipack.signature import Signature
 from eipack.target import Target
@@ -26,7 +31,10 @@ if TYPE_CHECKING:
 
 @frozen
 class Device:
-    """One device a backend sees; unhealthy ones say why in `detail`."""
+    """One device a backend sees; unhealthy ones say why in `detail`.
+
+    `target` has the backend's own device and engine: it is what sessions say they run on.
+    """
 
     target: Target
     name: str
@@ -48,7 +56,7 @@ class Program:
     signature: Signature
     method: str
     convention: Convention = "flat"
-    target: Target | None = None
+    target: Target | None = None  # set by the core, on what `compile` gave
 
 
 class ProgramWriter(Protocol):
@@ -58,7 +66,10 @@ class ProgramWriter(Protocol):
         """Add bytes under `programs/<id>/<name>`."""
 
     def tensor(self, key: str, tensor: Tensor) -> None:
-        """Bind a key to a tensor's storage; bytes that the package has are stored once."""
+        """Bind a key to a tensor's whole storage; bytes that the package has are stored once.
+
+        Dtype, shape, strides and offset are the program's to note: a key gives bytes back.
+        """
 
     def attribute(self, key: str, value: str) -> None:
         """Note something small for `load`."""
@@ -91,17 +102,28 @@ class ProgramReader(Protocol):
         """Return a member's verified bytes, from private memory."""
 
     def storage(self, key: str) -> Tensor:
-        """Return the bytes bound to a key: uint8, 1-D, mapped; never write to it."""
+        """Return the bytes bound to a key: uint8, 1-D, mapped; never write to it.
+
+        `reader.storage(key).view(dtype).as_strided(shape, strides, offset)` is the tensor again.
+        """
 
 
 class Runner(Protocol):
     """A loaded program: takes and gives flat tensors in signature order."""
 
     def __call__(self, *inputs: Tensor) -> Tensor | Sequence[Tensor]:
-        """Run once; inputs fit the signature. Called from several threads at once."""
+        """Run once; called from several threads at once.
+
+        Inputs fit the signature and are only read; they may have any strides. Outputs
+        belong to the caller, who may write to them: they share no memory with weights
+        or with what other calls gave (with this call's inputs they may, as the model's own).
+
+        Raises:
+            SessionClosed: The runner is closed.
+        """
 
     def close(self) -> None:
-        """Release everything; called once."""
+        """Release everything; called once, perhaps while calls run, which finish or are refused."""
 
 
 @frozen
@@ -111,8 +133,7 @@ class LoadOptions:
     `outputs_on` is `host` (outputs on the CPU) or `device` (left where they were made).
     """
 
-    outputs_on: str = "host"
-    engine: Mapping[str, Any] = field(factory=dict)
+    outputs_on: Literal["host", "device"] = "host"
 
 
 class Backend(ABC):
@@ -121,14 +142,21 @@ class Backend(ABC):
     device: ClassVar[str]
     engine: ClassVar[str | None] = None
     kinds: ClassVar[tuple[str, ...]]
-    """Program kinds that `load` or `compile` takes, the preferred first."""
+    """Program kinds that `load` takes, the preferred first; one of them is a portable kind."""
 
     @abstractmethod
     def devices(self) -> Sequence[Device]:
         """List the devices that are there, healthy or not; never raise for an absent one."""
 
     def compile(self, program: Program, target: Target) -> Program:
-        """Turn a captured program into the one this device runs; by default keep it."""
+        """Turn a captured program into the one this device runs; by default keep it.
+
+        The program is of a portable kind in `kinds` and goes into the package too: it is
+        never changed.
+
+        Raises:
+            UnsupportedModel: The device cannot run it.
+        """
         return program
 
     def save(self, program: Program, writer: ProgramWriter) -> None:
@@ -139,12 +167,33 @@ class Backend(ABC):
 
     @abstractmethod
     def load(self, reader: ProgramReader, target: Target, options: LoadOptions) -> Runner:
-        """Bring a program onto the device.
+        """Bring a program onto the target's device, and onto no other.
+
+        `eipack.kinds.codec(reader.kind).load(reader, device)` reads a portable kind.
 
         Raises:
-            DeviceNotFound: The target's ordinal is not there.
+            DeviceNotFound: The target's ordinal is not there; `find` says so.
         """
 
     def context(self, target: Target) -> AbstractContextManager[Any]:
         """Return the context that every run takes place in."""
         return nullcontext()
+
+    def find(self, target: Target) -> Device:
+        """Return the healthy device that a target names, the first one where it names none.
+
+        Raises:
+            DeviceNotFound: There is none; the message says what there is.
+        """
+        there = list(self.devices())
+        wanted = [d for d in there if target.ordinal is None or d.target.ordinal == target.ordinal]
+        healthy = [device for device in wanted if device.healthy]
+        if healthy:
+            return healthy[0]
+        if wanted:
+            reason = wanted[0].detail or "it is not healthy"
+        elif there:
+            reason = f"there are {', '.join(str(device.target) for device in there)}"
+        else:
+            reason = f"no {target.device} device is visible here"
+        raise DeviceNotFound(f"{target}: no such device; {reason}", target=str(target))

@@ -63,12 +63,11 @@ def _compile(spec: TensorSpec, devices: frozenset[str]) -> Check:
     fixed = tuple((axis, size) for axis, size in enumerate(spec.shape) if isinstance(size, int))
     named = tuple((axis, size) for axis, size in enumerate(spec.shape) if isinstance(size, DimSize))
     static = torch.Size([size for _, size in fixed]) if not named else None
-    Tensor = torch.Tensor
     strided = torch.strided
 
     def check_static(tensor: torch.Tensor, sizes: dict[str, int]) -> bool:
         return (
-            isinstance(tensor, Tensor)
+            isinstance(tensor, torch.Tensor)
             and tensor.dtype is dtype
             and tensor.shape == static
             and tensor.device.type in devices
@@ -76,7 +75,7 @@ def _compile(spec: TensorSpec, devices: frozenset[str]) -> Check:
         )
 
     def check(tensor: torch.Tensor, sizes: dict[str, int]) -> bool:
-        if not isinstance(tensor, Tensor) or tensor.dtype is not dtype:
+        if not isinstance(tensor, torch.Tensor) or tensor.dtype is not dtype:
             return False
         if tensor.device.type not in devices or tensor.layout is not strided:
             return False

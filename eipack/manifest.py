@@ -2,29 +2,34 @@
 
 The JSON is canonical: reading it and writing it again gives the same bytes, and
 a reader requires that, so nothing can hide in it. `docs/manifest.schema.json`
-is generated from these classes.
+is generated from these classes: `python -m eipack.manifest > docs/manifest.schema.json`.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from attrs import frozen
 
-from eipack.errors import FormatVersionError, MalformedPackage
+from eipack.archive import CHUNK
+from eipack.errors import FormatVersionError, MalformedPackage, PackageError
 from eipack.signature import Signature
+from eipack.tree import Tree
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 SAMPLES = "samples.safetensors"
+_DEEPEST = 100
 
 Convention = Literal["flat", "native"]
 
 
 @frozen
 class MemberRecord:
-    """A member of the archive; the weights have no digest here, their tensors have."""
+    """A member of the archive; the weights file has no digest here, its entries have."""
 
     name: str
     size: int
@@ -71,7 +76,8 @@ class ProgramRecord:
     tuple) or `native` (the model's own call). `bindings` maps the program's keys
     to entries. `attributes` are the backend's own. `shared_bytes` of its entries
     also serve the model's tensors or another program, `own_bytes` are its members
-    and the entries that it alone uses.
+    and the entries that it alone uses. `lowest_torch` (`major.minor`) is null where no torch is
+    needed. `target` is that of a compiled program, null for a portable one.
     """
 
     id: str
@@ -83,14 +89,14 @@ class ProgramRecord:
     attributes: dict[str, str]
     shared_bytes: int
     own_bytes: int
-    lowest_torch: str
+    lowest_torch: str | None
     lowest_python: str
     target: str | None = None
 
 
 @frozen
 class OutputError:
-    """The largest difference of one output over a check; null where there was nothing to compare."""
+    """The largest differences of one output in a check; null where there was nothing to compare."""
 
     name: str
     max_abs: float | None
@@ -149,10 +155,15 @@ class Manifest:
     members: tuple[MemberRecord, ...]
 
     def to_json(self) -> bytes:
-        """Return the canonical JSON."""
+        """Return the canonical JSON, as Python's `json.dumps` spells it, with sorted keys.
+
+        Not as msgspec spells it, which may change with its version.
+        """
         import msgspec
 
-        return msgspec.json.encode(self, order="deterministic") + b"\n"
+        plain = msgspec.to_builtins(self)
+        text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return text.encode() + b"\n"
 
     @classmethod
     def from_json(cls, data: bytes) -> Manifest:
@@ -160,17 +171,21 @@ class Manifest:
 
         Raises:
             FormatVersionError: The format is newer than this eipack.
-            MalformedPackage: It is not a manifest, or not in canonical form.
+            MalformedPackage: It is not a manifest, not in canonical form, or contradicts itself.
         """
         import msgspec
 
         try:
             _check_version(msgspec.json.decode(data))
             manifest = msgspec.json.decode(data, type=cls)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            canonical = manifest.to_json()
+        except PackageError:
+            raise
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise MalformedPackage(f"the manifest cannot be read: {error}") from error
-        if manifest.to_json() != data:
+        if canonical != data:
             raise MalformedPackage("the manifest is not in canonical form")
+        _check_references(manifest)
         return manifest
 
 
@@ -180,14 +195,71 @@ def _check_version(head: Any) -> None:
     version = head.get("format_version")
     if version != FORMAT_VERSION:
         raise FormatVersionError(
-            f"the package has format version {version}, this eipack reads {FORMAT_VERSION}; "
+            f"the package has format version {version!r}, this eipack reads {FORMAT_VERSION}; "
             "update eipack: pip install -U eipack",
             version=version,
         )
 
 
+def _check_references(manifest: Manifest) -> None:
+    """Hold names to one meaning each, and to what they name being there."""
+    members = _unique("members", (member.name for member in manifest.members))
+    entries = _unique("entries", (entry.name for entry in manifest.entries))
+    programs = _unique("programs", (program.id for program in manifest.programs))
+    _unique("tensors", (tensor.name for tensor in manifest.tensors))
+    _check_nesting([manifest.signature.input_tree, manifest.signature.output_tree])
+    _known("members", [WEIGHTS, SAMPLES], members)
+    _known("entries", [tensor.entry for tensor in manifest.tensors], entries)
+    _known("programs", [evidence.program for evidence in manifest.evidence], programs)
+    for program in manifest.programs:
+        _known("members", program.members, members)
+        _known("entries", program.bindings.values(), entries)
+        if not all(name.startswith(f"programs/{program.id}/") for name in program.members):
+            raise MalformedPackage(f"program {program.id!r} lists members of another one")
+    for member in manifest.members:
+        if (member.digest is None) != (member.name == WEIGHTS):
+            raise MalformedPackage(f"{member.name!r} must have a digest unless it is {WEIGHTS}")
+    for entry in manifest.entries:
+        if entry.nbytes < 0 or len(entry.chunks) != -(-entry.nbytes // CHUNK):
+            raise MalformedPackage(f"the entry {entry.name!r} has {len(entry.chunks)} chunks")
+
+
+def _check_nesting(level: list[Tree]) -> None:
+    for _ in range(_DEEPEST):
+        if any(tree.keys and len(tree.keys) != len(tree.children) for tree in level):
+            raise MalformedPackage("a nesting of the signature has other keys than children")
+        level = [child for tree in level for child in tree.children]
+    if level:
+        raise MalformedPackage(f"inputs or outputs are nested more than {_DEEPEST} deep")
+
+
+def _unique(what: str, names: Iterable[str]) -> set[str]:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise MalformedPackage(f"the manifest lists {name!r} twice among its {what}")
+        seen.add(name)
+    return seen
+
+
+def _known(what: str, names: Iterable[str], known: set[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise MalformedPackage(f"the manifest names {name!r}, which is none of its {what}")
+
+
 def json_schema() -> dict[str, Any]:
-    """Return the JSON schema (2020-12) of the manifest."""
+    """Return the JSON schema (draft 2020-12) of the manifest."""
     import msgspec
 
-    return msgspec.json.schema(Manifest)
+    schema = msgspec.json.schema(Manifest)
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    for definition in schema["$defs"].values():
+        definition["description"] = " ".join(definition.get("description", "").split())
+        definition["additionalProperties"] = False
+        definition["required"] = list(definition["properties"])  # canonical form leaves none out
+    return schema
+
+
+if __name__ == "__main__":
+    print(json.dumps(json_schema(), indent=2))  # noqa: T201

@@ -2,11 +2,12 @@
 
 Storages (not tensors) are pooled, by content: ties, views and the constants
 that several programs share become one entry without anybody asking for it.
+Programs and staging see storages as uint8 tensors; the functions below go both ways.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ class Pool:
         self._bytes: list[Tensor] = []
         self._by_content: dict[tuple[str, int], str] = {}
         self._by_pointer: dict[tuple[int, int], str] = {}
+        self._names: set[str] = set()
 
     def add_model(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
         """Add a model's parameters and buffers under their own names."""
@@ -70,10 +72,10 @@ class Pool:
         return self._by_content[content]
 
     def _free_name(self, hint: str) -> str:
-        taken = {entry.name for entry in self.entries}
         name, count = hint, 1
-        while name in taken:
+        while name in self._names:
             name, count = f"{hint}~{count}", count + 1
+        self._names.add(name)
         return name
 
     def buffers(self) -> Iterator[tuple[Entry, Any]]:
@@ -81,14 +83,9 @@ class Pool:
         for entry, raw in zip(self.entries, self._bytes, strict=True):
             yield entry, buffer_of(raw)
 
-    def nbytes(self, names: Iterable[str], test: Callable[[Entry], bool]) -> int:
-        """Add up the sizes of the named entries that pass a test."""
-        wanted = set(names)
-        return sum(e.nbytes for e in self.entries if e.name in wanted and test(e))
-
 
 def on_cpu(tensor: Tensor) -> Tensor:
-    """Return the tensor's data on the CPU, strides kept.
+    """Return the tensor's data on the CPU, strides kept, lazy conjugation and negation done.
 
     Raises:
         UnsupportedModel: It has no plain bytes (a meta or sparse tensor, a subclass).
@@ -101,7 +98,7 @@ def on_cpu(tensor: Tensor) -> Tensor:
     if tensor.layout is not torch.strided or tensor.device.type == "meta":
         what = "meta" if tensor.device.type == "meta" else str(tensor.layout)
         raise UnsupportedModel(f"a {what} tensor cannot be packaged; it has no plain bytes")
-    return tensor.detach().cpu()
+    return tensor.detach().cpu().resolve_conj().resolve_neg()
 
 
 def storage_bytes(tensor: Tensor) -> Tensor:
@@ -110,12 +107,13 @@ def storage_bytes(tensor: Tensor) -> Tensor:
 
     storage = tensor.untyped_storage()
     view = torch.empty(0, dtype=torch.uint8)
-    return view.set_(storage, 0, (storage.nbytes(),), (1,))  # type: ignore[call-overload]
+    return view.set_(storage, 0, (storage.nbytes(),), (1,))
 
 
 def buffer_of(raw: Tensor) -> Any:
     """Return a buffer over a uint8 tensor."""
-    return memoryview(raw.numpy())
+    array: Any = raw.numpy()
+    return memoryview(array)
 
 
 def view_storage(
@@ -133,10 +131,11 @@ def view_storage(
     import torch
 
     reach = offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True)) + 1
-    if prod(shape) and (offset < 0 or min(strides, default=0) < 0 or reach * dtype.itemsize > raw.numel()):
+    negative = offset < 0 or min(strides, default=0) < 0
+    if prod(shape) and (negative or reach * dtype.itemsize > raw.numel()):
         raise UnsupportedModel(f"a view of {shape} reaches beyond its {raw.numel()} bytes")
     view = torch.empty(0, dtype=dtype)
-    return view.set_(raw.untyped_storage(), offset, shape, strides)  # type: ignore[call-overload]
+    return view.set_(raw.untyped_storage(), offset, shape, strides)
 
 
 def _as_stored(tensor: Tensor, nbytes: int) -> tuple[str, tuple[int, ...]]:

@@ -6,9 +6,10 @@ Listing names imports no plugin; a target imports the one plugin that serves it.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from functools import cache
 from importlib import metadata
-from typing import Literal
+from typing import Any, Literal
 
 from attrs import frozen
 
@@ -18,7 +19,6 @@ from eipack.errors import (
     BackendConflict,
     BackendError,
     BackendNotFound,
-    DeviceNotFound,
 )
 from eipack.target import Target
 
@@ -42,7 +42,7 @@ def names() -> dict[str, list[metadata.EntryPoint]]:
     """List the entry points of each backend name, importing none of them."""
     from stevedore.named import NamedExtensionManager
 
-    manager = NamedExtensionManager(GROUP, names=[], invoke_on_load=False)
+    manager: Any = NamedExtensionManager(GROUP, names=[], invoke_on_load=False)
     found: dict[str, list[metadata.EntryPoint]] = defaultdict(list)
     for point in manager.list_entry_points():
         if point not in found[point.name]:
@@ -76,7 +76,7 @@ def _load(name: str) -> Backend:
             distributions=claimants,
         )
     try:
-        driver = DriverManager(GROUP, name, invoke_on_load=True)
+        driver: Any = DriverManager(GROUP, name, invoke_on_load=True)
     except NoMatches as error:
         raise _missing(name, installed) from error
     except Exception as error:
@@ -120,7 +120,8 @@ def backends() -> list[BackendInfo]:
     result = []
     for name, points in names().items():
         status: Literal["ok", "broken", "conflict"] = "ok"
-        detail, kinds = "", ()
+        detail = ""
+        kinds: tuple[str, ...] = ()
         try:
             kinds = _load(name).kinds
         except BackendConflict as error:
@@ -134,12 +135,20 @@ def backends() -> list[BackendInfo]:
 
 
 def devices() -> list[Device]:
-    """List the devices of every backend that can be used."""
-    found: list[Device] = []
-    for info in backends():
-        if info.status == "ok":
-            found += _load(info.name).devices()
-    return found
+    """List the devices of every backend that can be used.
+
+    A plugin that breaks the contract and raises is one unhealthy device, which says so.
+    """
+    return [device for info in backends() if info.status == "ok" for device in _devices(info)]
+
+
+def _devices(info: BackendInfo) -> Sequence[Device]:
+    try:
+        return _load(info.name).devices()
+    except Exception as error:  # noqa: BLE001 - whatever a plugin raises, the others go on
+        name, _, engine = info.name.partition(".")
+        detail = f"{info.distributions[0]} cannot list its devices: {error!r}"
+        return [Device(Target(name, engine or None), "unknown", healthy=False, detail=detail)]
 
 
 def locate(target: Target) -> tuple[Backend, Target]:
@@ -149,15 +158,4 @@ def locate(target: Target) -> tuple[Backend, Target]:
         DeviceNotFound: The device is not there, or not healthy.
     """
     plugin = backend(target)
-    there = list(plugin.devices())
-    wanted = [d for d in there if target.ordinal is None or d.target.ordinal == target.ordinal]
-    healthy = [device for device in wanted if device.healthy]
-    if healthy:
-        return plugin, healthy[0].target
-    if wanted:
-        reason = wanted[0].detail or "it is not healthy"
-    elif there:
-        reason = f"there are {', '.join(str(device.target) for device in there)}"
-    else:
-        reason = f"no {target.device} device is visible here"
-    raise DeviceNotFound(f"{target}: no such device; {reason}", target=str(target))
+    return plugin, plugin.find(target).target

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import platform
 import weakref
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from attrs import frozen
@@ -46,6 +47,7 @@ class Session:
     """Call a packaged model as the model itself was called.
 
     Several threads may call at once. Closing is final; calls that run meanwhile finish.
+    `target` is where it really runs, `program` and `package` are what it runs.
     """
 
     def __init__(
@@ -68,7 +70,7 @@ class Session:
         self._backend = backend
         self._context = backend.context
         self._runner: Runner | None = runner
-        self._check_file = package.check_unchanged if package.mapped else None
+        self._check_file = package.watch() if package.mapped else None
         self._forked = False
         self._workers = workers
         self._executor: ThreadPoolExecutor | None = None
@@ -94,6 +96,9 @@ class Session:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the model once; arguments and result are nested as the model's own.
 
+        The tensors that come back are made in inference mode: to write to one in place outside
+        of it, or to train on it, clone it first.
+
         Raises:
             SignatureMismatch: An argument does not fit the signature.
             SessionClosed: The session is closed.
@@ -105,8 +110,9 @@ class Session:
         if runner is None or self._forked:
             raise self._unusable()
         leaves = self._enforce(args, kwargs)
-        if self._check_file is not None:
-            self._check_file()
+        check_file = self._check_file
+        if check_file is not None:
+            check_file()
         try:
             with self._context(self.target):
                 result = runner(*leaves)
@@ -155,9 +161,10 @@ class Session:
         if executor is not None and not self._forked:
             executor.shutdown(wait=True)
         self._runner = None
+        self._check_file = None
         self._finalizer()
 
-    def __enter__(self) -> Session:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -197,7 +204,6 @@ def load(
     program: str | None = None,
     trust: Trust = None,
     outputs_on: Literal["host", "device"] = "host",
-    options: dict[str, Any] | None = None,
     workers: int = 1,
 ) -> Session:
     """Open a package on a target.
@@ -213,6 +219,7 @@ def load(
         BackendNotFound: No plugin serves the target.
         DeviceNotFound: The device is not there.
         ProgramNotFound: The backend cannot run any of the package's programs.
+        ExecutionFailed: The backend fails to load the program.
     """
     wanted = current_target() if target is None else Target.parse(target)
     plugin, place = locate(wanted)
@@ -220,7 +227,7 @@ def load(
     record = choose(opened, plugin, place, program)
     opened.check_trust(trust)
     reader = opened.read_program(record)
-    load_options = LoadOptions(outputs_on=outputs_on, engine=options or {})
+    load_options = LoadOptions(outputs_on=outputs_on)
     try:
         runner = plugin.load(reader, place, load_options)
     except EipackError:
@@ -235,7 +242,9 @@ def load(
 def choose(
     package: Package, backend: Backend, target: Target, program: str | None
 ) -> ProgramRecord:
-    """Pick the program a backend will run: the one named, one compiled for it, or its preferred.
+    """Pick the program a backend will run: the one named, else the first of its preferred kind.
+
+    Programs that need a later torch or Python than this one are passed over.
 
     Raises:
         ProgramNotFound: There is none that it can run.
@@ -246,13 +255,31 @@ def choose(
             raise ProgramNotFound(
                 f"{target} cannot run {record.kind} programs; it runs {', '.join(backend.kinds)}"
             )
-        return record
-    for kind in backend.kinds:
-        for record in package.programs:
-            if record.kind == kind:
-                return record
-    there = ", ".join(record.id for record in package.programs)
+        candidates = [record]
+    else:
+        candidates = [r for kind in backend.kinds for r in package.programs if r.kind == kind]
+    if not candidates:
+        there = ", ".join(record.id for record in package.programs)
+        raise ProgramNotFound(
+            f"{target} runs {', '.join(backend.kinds)}; {package.path} has {there}: export it "
+            f"again with target={str(target)!r}"
+        )
+    for record in candidates:
+        if _new_enough(record):
+            return record
     raise ProgramNotFound(
-        f"{target} runs {', '.join(backend.kinds)}; {package.path} has {there}: export it "
-        f"again with target={str(target)!r}"
+        f"the {candidates[0].id} program of {package.path} needs torch >= "
+        f"{candidates[0].lowest_torch} and Python >= {candidates[0].lowest_python}; this is torch "
+        f"{torch.__version__} on Python {platform.python_version()}"
     )
+
+
+def _new_enough(record: ProgramRecord) -> bool:
+    needed = (record.lowest_torch or "0.0", record.lowest_python)
+    here = (torch.__version__, platform.python_version())
+    return all(_release(has) >= _release(needs) for has, needs in zip(here, needed, strict=True))
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """Read major and minor of a version such as `2.13.0+cpu`."""
+    return tuple(int(part) for part in version.split(".")[:2])

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from eipack.errors import KeyUnavailable
 from eipack.package import Package
-from eipack.package.assembly import add_signing, signing_name
+from eipack.package.assembly import signing_name
 from eipack.trust import PublicKey, SigningKey, Trust, own_key, sign_manifest
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 def sign(path: str | os.PathLike[str], *, key: SigningKey | None = None) -> PublicKey:
     """Add this user's signing (or another key's) to a package file; return the public key.
 
-    Everything is verified against the manifest first: what is signed is what it says.
+    Everything is verified against the manifest first: what is signed is what it says. The file
+    is replaced whole, and keeps its mode.
 
     Raises:
         DigestMismatch: The package differs from its own manifest.
@@ -26,13 +24,13 @@ def sign(path: str | os.PathLike[str], *, key: SigningKey | None = None) -> Publ
         PackageIOError: The file cannot be written.
     """
     signer = key or signing_key()
+    file = Path(path).resolve()
     with Package.open(path) as package:
         package.check_digests()
-        manifest = package.manifest.to_json()
-        signings: Mapping[str, bytes] = {
-            signing_name(signer.public.hint): sign_manifest(manifest, signer)
-        }
-        add_signing(package, signings, Path(path))
+        signing = sign_manifest(package.manifest.to_json(), signer)
+        mode = stat.S_IMODE(file.stat().st_mode)
+        package.save_signed(file, {**package.signings(), signing_name(signer.public.hint): signing})
+        file.chmod(mode)
     return signer.public
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from eipack.backend import Backend, LoadOptions, ProgramReader, Runner
 from eipack.errors import SessionClosed
+from eipack.interpreter import interpreted
 from eipack.kinds import codec
 from eipack.signature import Signature
 from eipack.target import Target
@@ -26,14 +27,19 @@ class TorchBackend(Backend):
 
     def torch_device(self, target: Target) -> torch.device:
         """Return torch's name of the target's device."""
-        return torch.device(self.device, target.ordinal)
+        return torch.device(str(Target(self.device, ordinal=target.ordinal)))
 
     def context(self, target: Target) -> AbstractContextManager[Any]:
         """Return torch's inference mode."""
         return torch.inference_mode()
 
     def load(self, reader: ProgramReader, target: Target, options: LoadOptions) -> Runner:
-        """Bind the program to the package's weights on the device."""
+        """Bind the program to the package's weights on the device.
+
+        Raises:
+            DeviceNotFound: The target's ordinal is not there.
+        """
+        self.find(target)
         device = self.torch_device(target)
         return self.runner(torch_call(reader, device), reader, device, options)
 
@@ -81,11 +87,18 @@ def weights_span(reader: ProgramReader) -> range:
 
 def torch_call(reader: ProgramReader, device: torch.device) -> Call:
     """Load a program and return it as a callable from flat tensors to flat tensors."""
-    artifact = codec(reader.kind).load(reader, device)
-    module = artifact.module(check_guards=False) if reader.kind == "exported" else artifact
-    call: Call = module.forward if reader.kind == "torchscript" else module
-    if reader.convention == "native":
-        return native_call(call, reader.signature)
+    call = _callable(reader.kind, codec(reader.kind).load(reader, device), device)
+    return native_call(call, reader.signature) if reader.convention == "native" else call
+
+
+def _callable(kind: str, artifact: Any, device: torch.device) -> Call:
+    call: Call
+    if kind == "exported":
+        call = artifact.module(check_guards=False)
+    elif device.type == "cpu":
+        call = interpreted(artifact)
+    else:  # elsewhere the profiling executor fuses, which is worth its first two calls
+        call = artifact.forward
     return call
 
 

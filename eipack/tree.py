@@ -74,12 +74,12 @@ def describe(value: Any, *, constants: bool) -> tuple[Tree, list[Any], list[str]
     """
     leaves: list[Any] = []
     paths: list[str] = []
-    tree = _describe(value, "", constants, leaves, paths)
+    tree = _describe(value, "", leaves, paths, constants=constants)
     return tree, leaves, paths
 
 
 def _describe(
-    value: Any, path: str, constants: bool, leaves: list[Any], paths: list[str]
+    value: Any, path: str, leaves: list[Any], paths: list[str], *, constants: bool
 ) -> Tree:
     import torch
 
@@ -94,9 +94,10 @@ def _describe(
     kind, keys, items = _open_container(value, path)
 
     def child(key: str | int, item: Any) -> Tree:
-        return _describe(item, f"{path}.{key}" if path else str(key), constants, leaves, paths)
+        inner = f"{path}.{key}" if path else str(key)
+        return _describe(item, inner, leaves, paths, constants=constants)
 
-    labels: Sequence[str | int] = keys if keys else range(len(items))
+    labels: Sequence[str | int] = keys or range(len(items))
     children = tuple(child(key, item) for key, item in zip(labels, items, strict=True))
     named = kind in ("namedtuple", "object")
     return Tree(kind, children, keys, type_name=type(value).__name__ if named else "")

@@ -24,7 +24,8 @@ class Npu(Backend):
     kinds = ("torchscript",)
 
     def devices(self):
-        return [Device(Target("npu", None, 0), "one"), Device(Target("npu", None, 1), "two", healthy=False, detail="too hot")]
+        hot = Device(Target("npu", None, 1), "two", healthy=False, detail="too hot")
+        return [Device(Target("npu", None, 0), "one"), hot]
 
     def load(self, reader, target, options):
         raise RuntimeError("not in this test")
@@ -154,6 +155,22 @@ def test_the_devices_of_every_plugin_are_listed_and_the_first_healthy_one_is_tak
     ]
 
 
+def test_a_plugin_that_cannot_list_its_devices_is_one_unhealthy_device(tmp_path: Path) -> None:
+    install(
+        tmp_path,
+        "eipack-npu",
+        "npu",
+        WORKING.replace("        hot =", "        1 / 0\n        hot ="),
+    )
+    out = run(
+        tmp_path,
+        "import eipack\n"
+        "for d in eipack.devices():\n"
+        "  if d.target.device == 'npu': print(d.target, d.healthy, d.detail)",
+    )
+    assert out.startswith("npu False eipack-npu cannot list its devices: ZeroDivisionError")
+
+
 def test_a_missing_backend_is_answered_with_what_to_install() -> None:
     with pytest.raises(BackendNotFound, match=r"installed: .*cpu.*; try: pip install eipack-npu"):
         registry.backend(Target("npu"))
@@ -165,7 +182,9 @@ def test_extras_are_named_for_our_own_plugins(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(registry, "names", dict)
     registry._load.cache_clear()
     try:
-        with pytest.raises(BackendNotFound, match=r'installed: none\); try: pip install "eipack\[cuda\]"'):
+        with pytest.raises(
+            BackendNotFound, match=r'installed: none\); try: pip install "eipack\[cuda\]"'
+        ):
             registry.backend(Target("cuda"))
     finally:
         registry._load.cache_clear()

@@ -38,7 +38,18 @@ def test_a_target_is_its_own_parse() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "CPU", "cuda:", "cuda:-1", "cuda:01", "cpu+", "+openvino", "cuda:0:1", "a b", "cuda:9999999"],
+    [
+        "",
+        "CPU",
+        "cuda:",
+        "cuda:-1",
+        "cuda:01",
+        "cpu+",
+        "+openvino",
+        "cuda:0:1",
+        "a b",
+        "cuda:9999999",
+    ],
 )
 def test_anything_else_is_refused_with_how_to_write_it(text: str) -> None:
     with pytest.raises(TargetSyntaxError, match=r"write device\[\+engine\]\[:ordinal\]"):

@@ -25,6 +25,10 @@ class Shapes:
     inputs: tuple[tuple[Size, ...], ...]
     automatic: frozenset[str] = frozenset()
 
+    def dim(self, name: str) -> Dim:
+        """Return the dimension of that name."""
+        return next(dim for dim in self.dims if dim.name == name)
+
     def sample_sizes(self, examples: Examples) -> dict[str, int]:
         """Return the value of each dimension in the examples.
 
@@ -130,9 +134,15 @@ class _Reader:
     def _size(self, dim: Any, name: str, axis: int, actual: int) -> Size:
         if dim is None or isinstance(dim, int) or _hint(dim) == "STATIC":
             if isinstance(dim, int) and dim != actual:
-                raise UnsupportedModel(f"dynamic_shapes fixes {name!r} axis {axis} at {dim}, "
-                                       f"the example has {actual}")
+                raise UnsupportedModel(
+                    f"dynamic_shapes fixes {name!r} axis {axis} at {dim}, the example has {actual}"
+                )
             return actual
+        if isinstance(dim, Dim) and dim.min == dim.max:
+            return self._size(dim.min, name, axis, actual)
+        if isinstance(dim, Dim):
+            self._declare(dim)
+            return DimSize(dim.name)
         if _hint(dim) is not None:
             label = f"{name.replace('.', '_')}_{axis}"
             self.automatic.add(label)
@@ -174,36 +184,6 @@ def _linear(dim: Any, root: str, name: str) -> DimSize:
     return DimSize(root, factor, offset)
 
 
-def torch_dims(shapes: Shapes, identifiers: Sequence[str]) -> dict[str, dict[int, Any]]:
-    """Return the shapes as `dynamic_shapes` of torch.export for a flat call."""
-    roots: dict[str, Any] = {}
-    for dim in shapes.dims:
-        if dim.name in shapes.automatic:
-            roots[dim.name] = torch.export.Dim.AUTO
-        else:
-            top = {} if dim.max is None else {"max": dim.max}
-            roots[dim.name] = torch.export.Dim(_python_name(dim.name), min=dim.min, **top)
-    return {
-        identifier: {
-            axis: _torch_dim(size, roots)
-            for axis, size in enumerate(shape)
-            if isinstance(size, DimSize)
-        }
-        for identifier, shape in zip(identifiers, shapes.inputs, strict=True)
-    }
-
-
-def _python_name(name: str) -> str:
-    return name if name.isidentifier() else "dim_" + "".join(c if c.isalnum() else "_" for c in name)
-
-
-def _torch_dim(size: DimSize, roots: Mapping[str, Any]) -> Any:
-    dim = roots[size.dim]
-    if size.factor != 1:
-        dim = size.factor * dim
-    return dim + size.offset if size.offset else dim
-
-
 def enlarge(examples: Examples, shapes: Shapes) -> Examples:
     """Repeat examples along dynamic axes of size 1, which torch.export would take as fixed.
 
@@ -216,7 +196,9 @@ def enlarge(examples: Examples, shapes: Shapes) -> Examples:
     taken = set(sizes.values())
     for dim in shapes.dims:
         if not dim.admits(sizes[dim.name]):
-            raise UnsupportedModel(f"the example has {dim.name} = {sizes[dim.name]}, declared {dim}")
+            raise UnsupportedModel(
+                f"the example has {dim.name} = {sizes[dim.name]}, declared {dim}"
+            )
         if sizes[dim.name] == 1 and dim.max != 1:
             top = dim.max or 64
             sizes[dim.name] = next((n for n in range(2, top + 1) if n not in taken), 2)
@@ -228,28 +210,3 @@ def enlarge(examples: Examples, shapes: Shapes) -> Examples:
                 source = torch.arange(size) % leaves[index].shape[axis]
                 leaves[index] = leaves[index].index_select(axis, source)
     return examples.with_leaves(leaves)
-
-
-def settle(shapes: Shapes, found: Mapping[tuple[int, int], int | tuple[str, int, int | None]]) -> Shapes:
-    """Replace automatic dimensions by what torch.export found for (input, axis).
-
-    `found` gives a fixed size, or a symbol's name and its range.
-    """
-    dims = {dim.name: dim for dim in shapes.dims if dim.name not in shapes.automatic}
-    inputs: list[tuple[Size, ...]] = []
-    labels: dict[str, str] = {}
-    for index, shape in enumerate(shapes.inputs):
-        sizes = list(shape)
-        for axis, size in enumerate(shape):
-            if not isinstance(size, DimSize) or size.dim not in shapes.automatic:
-                continue
-            value = found[index, axis]
-            if isinstance(value, int):
-                sizes[axis] = value
-            else:
-                symbol, low, high = value
-                label = labels.setdefault(symbol, size.dim)
-                dims[label] = Dim(label, max(1, low), high)
-                sizes[axis] = DimSize(label)
-        inputs.append(tuple(sizes))
-    return Shapes(tuple(dims.values()), tuple(inputs))

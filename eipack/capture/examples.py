@@ -62,11 +62,9 @@ def examples(
     args, keywords = _split(inputs, kwargs)
     if not args and not keywords:
         args, keywords = derive(model)
+    _require_fit(model, args, keywords)
     names = _parameter_names(model, len(args))
     values = dict(zip(names, args, strict=True))
-    doubled = sorted(set(values) & set(keywords))
-    if doubled:
-        raise ExampleInputsRequired(f"argument {doubled[0]!r} is given twice")
     values.update(keywords)
     tree, leaves, paths = describe(values, constants=True)
     if not leaves:
@@ -98,6 +96,18 @@ def _split(
     )
 
 
+def _require_fit(model: nn.Module, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> None:
+    """Hold a call to the signature of a Python forward; others say for themselves."""
+    if isinstance(model, torch.jit.ScriptModule):
+        return
+    try:
+        inspect.signature(model.forward).bind(*args, **keywords)
+    except TypeError as error:
+        raise ExampleInputsRequired(
+            f"the example inputs do not fit {type(model).__name__}.forward: {error}"
+        ) from error
+
+
 def _check_leaf(path: str, leaf: Tensor) -> None:
     if leaf.layout is not torch.strided or leaf.device.type == "meta" or leaf.is_quantized:
         raise UnsupportedModel(f"example input {path!r} is not a plain dense tensor")
@@ -112,7 +122,7 @@ def _check_leaf(path: str, leaf: Tensor) -> None:
 def _parameter_names(model: nn.Module, count: int) -> list[str]:
     """Name the first `count` positional parameters of the model's forward."""
     if isinstance(model, torch.jit.ScriptModule):
-        names = [argument.name for argument in model.forward.schema.arguments][1:]
+        names = [argument.name for argument in model._c._get_method("forward").schema.arguments][1:]
         variadic = None
     else:
         parameters = inspect.signature(model.forward).parameters.values()

@@ -10,10 +10,12 @@ import torch
 from attrs import frozen
 from torch.export import ExportedProgram
 
-from eipack.capture.dims import Shapes, settle, torch_dims
-from eipack.capture.reference import Reference, first_line, flat_module, quiet, translated
+from eipack.capture.dims import Shapes
+from eipack.capture.guards import free_range, guards_in, violations
+from eipack.capture.quiet import quiet
+from eipack.capture.reference import Reference, first_line, flat_module, translated
+from eipack.capture.symbols import achieved, torch_dims
 from eipack.errors import CaptureFailed, DependencyMissing
-from eipack.signature import DimSize
 
 
 @frozen(eq=False)
@@ -29,87 +31,52 @@ def export_program(reference: Reference, shapes: Shapes) -> Exported:
 
     Raises:
         CaptureFailed: The model branches on data, specialises a declared dimension, or holds
-            something torch.export cannot follow; the message repeats the range torch suggests.
+            something torch.export cannot follow; the message names the range that would do.
+            `guards` are what it assumed of sizes, `report` is its text.
     """
     leaves = tuple(leaf.clone() for leaf in reference.examples.leaves)
-    identifiers = reference.examples.identifiers
-    with quiet(), translated("export", _explain), torch.no_grad():
+
+    def explain(error: BaseException) -> str:
+        return _explain(error, reference, shapes)
+
+    with quiet(), translated("export", explain), torch.no_grad():
         program = torch.export.export(
             flat_module(reference),
             leaves,
-            dynamic_shapes=torch_dims(shapes, identifiers) if shapes.dims else None,
+            dynamic_shapes=torch_dims(shapes, reference.examples.identifiers),
             strict=False,
         )
     return Exported(program, achieved(program, shapes, reference.examples.names))
 
 
-def _explain(error: BaseException) -> str:
+def _explain(error: BaseException, reference: Reference, shapes: Shapes) -> str:
     """Reduce torch.export's report to the line that helps."""
     text = str(error)
-    fixes = re.search(r"Suggested fixes:\s*(.+?)(?:\n\s*\n|\Z)", text, re.DOTALL)
     reason = re.search(r"^\s*- (.+)$", text, re.MULTILINE)
-    line = reason[1].strip()[:200] if reason else first_line(error)
+    line = reason[1].strip().split(". ")[0].rstrip(".")[:200] if reason else first_line(error)
+    if "data-dependent" in line:
+        return f"the model decides in Python on the values of its inputs ({line[:120]})"
+    ranges = _free_ranges(text, reference, shapes)
+    if ranges:
+        return f"{line}; declare {', '.join(ranges)}"
+    fixes = re.search(r"Suggested fixes:\s*(.+?)(?:\n\s*\n|\Z)", text, re.DOTALL)
     if fixes:
         suggestions = "; ".join(part.strip() for part in fixes[1].splitlines() if part.strip())
         return f"{line} (torch suggests: {suggestions[:200]})"
     return line
 
 
-def achieved(program: ExportedProgram, shapes: Shapes, names: Sequence[str]) -> Shapes:
-    """Compare what torch.export made dynamic with what was declared.
-
-    Raises:
-        CaptureFailed: A declared dimension became fixed, or its range narrower.
-    """
-    found: dict[tuple[int, int], int | tuple[str, int, int | None]] = {}
-    sizes = placeholder_sizes(program)
-    for index, shape in enumerate(shapes.inputs):
-        for axis, size in enumerate(shape):
-            if isinstance(size, DimSize):
-                found[index, axis] = _range(program, sizes[index][axis])
-    result = settle(shapes, found)
-    for index, shape in enumerate(result.inputs):
-        for axis, size in enumerate(shape):
-            if isinstance(size, DimSize):
-                _require(names[index], axis, size, found[index, axis], result)
-    return result
-
-
-def placeholder_sizes(program: ExportedProgram) -> list[Sequence[Any]]:
-    wanted = program.graph_signature.user_inputs
-    nodes = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
-    values = [nodes[name].meta["val"] for name in wanted if isinstance(name, str) and name in nodes]
-    return [value.shape for value in values if isinstance(value, torch.Tensor)]
-
-
-def _range(program: ExportedProgram, size: Any) -> int | tuple[str, int, int | None]:
-    if isinstance(size, int):
-        return size
-    expression = size.node.expr
-    bounds = program.range_constraints.get(expression)
-    if bounds is None:
-        return str(expression), 1, None
-    high = int(bounds.upper) if bounds.upper.is_Integer and bounds.upper < 2**31 else None
-    return str(expression), int(bounds.lower), high
-
-
-def _require(
-    name: str, axis: int, size: DimSize, found: int | tuple[str, int, int | None], shapes: Shapes
-) -> None:
-    dim = next(dim for dim in shapes.dims if dim.name == size.dim)
-    if isinstance(found, int):
-        raise CaptureFailed(
-            f"torch.export fixed {name!r} axis {axis} at {found}, declared {dim}; "
-            "declare it static or use another method"
-        )
-    _, low, high = found
-    if size.factor != 1 or size.offset:
-        return  # the root's own range is checked where the root occurs
-    if low > max(dim.min, 2) or (high is not None and (dim.max is None or high < dim.max)):
-        raise CaptureFailed(
-            f"torch.export narrowed {name!r} axis {axis} to {low}..{high}, declared {dim}; "
-            f"declare Dim({dim.name!r}, min={low}, max={high})"
-        )
+def _free_ranges(text: str, reference: Reference, shapes: Shapes) -> list[str]:
+    sample = shapes.sample_sizes(reference.examples)
+    guards = guards_in(text)
+    found = violations(guards, shapes, reference.examples.identifiers, sample)
+    ranges = []
+    for dim in shapes.dims if found else ():
+        free = free_range(found or (), dim, sample[dim.name])
+        if free is not None:
+            top = "" if free.max is None else f", max={free.max}"
+            ranges.append(f"Dim({dim.name!r}, min={free.min}{top})")
+    return ranges
 
 
 def to_onnx(program: ExportedProgram, inputs: Sequence[str], outputs: Sequence[str]) -> Any:
@@ -138,5 +105,3 @@ def to_onnx(program: ExportedProgram, inputs: Sequence[str], outputs: Sequence[s
         if converted is None:
             raise CaptureFailed("torch.onnx gave no program")
         return converted.model_proto
-
-

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ from typing import Any
 from attrs import evolve
 from torch import nn
 
-from eipack.capture.making import Maker, Proven
-from eipack.capture.plan import plan
+from eipack.capture.making import Maker, Options, Proven
+from eipack.capture.plan import Need, plan
+from eipack.capture.preserve import preserved
 from eipack.capture.reference import named_tensors
 from eipack.capture.sources import open_reference
 from eipack.manifest import Evidence, ProgramRecord
@@ -66,19 +68,15 @@ def export(
     """
     report = progress or (lambda _: None)
     reference, found_name = open_reference(model, inputs, kwargs)
+    options = Options(dynamic_shapes, input_specs, parity_inputs, allow_traced_branches)
     targets = _targets(target)
     needs = plan(method, programs, targets, reference.origin)
-    maker = Maker(
-        reference,
-        dynamic_shapes,
-        input_specs,
-        parity_inputs,
-        allow_branches=allow_traced_branches,
-        methods=frozenset(m for need in needs for request in need for m in request.methods),
-        report=report,
-    )
-    proven = _make(maker, needs, targets)
-    return _pack(maker, proven, collect(assets or {}), name or found_name, version, report)
+    methods = frozenset(m for need in needs for request in need for m in request.methods)
+    with preserved(reference.module) as snapshot:
+        maker = Maker(reference, snapshot, options, methods, report)
+        proven = _make(maker, needs, targets)
+        found = collect(assets or {})
+        return _pack(maker, proven, found, name or found_name, version, report)
 
 
 def _targets(target: Targets) -> list[Target]:
@@ -89,13 +87,8 @@ def _targets(target: Targets) -> list[Target]:
     return [Target.parse(one) for one in target]
 
 
-def _make(maker: Maker, needs: Sequence[Any], targets: Sequence[Target]) -> list[Proven]:
-    made: list[Proven] = []
-    for need in needs:
-        made.append(maker.meet(need))
-    if maker.narrowed:  # a later trace may have narrowed what earlier programs were proved for
-        made = [maker.meet(need) for need in needs]
-    portable = list({id(one): one for one in made}.values())
+def _make(maker: Maker, needs: Sequence[Need], targets: Sequence[Target]) -> list[Proven]:
+    portable = maker.meet(needs)
     native = []
     for target in targets:
         for one in portable:
@@ -139,7 +132,7 @@ def _pack(
         for member, data in one.staged.members.items():
             members[f"programs/{program_id}/{member}"] = data
     signature = maker.signature
-    sample = maker.trials[0]
+    sample = maker.trials.all[0]
     samples = {f"input.{s.name}": t for s, t in zip(signature.inputs, sample.inputs, strict=True)}
     for spec, tensor in zip(signature.outputs, sample.expected.leaves, strict=True):
         samples[f"output.{spec.name}"] = tensor
@@ -169,14 +162,14 @@ def program_ids(proven: Sequence[Proven]) -> list[str]:
 
 def _temporary(parts: Parts) -> Package:
     key = signing_key()
-    folder = tempfile.TemporaryDirectory(prefix="eipack-")
+    folder = tempfile.mkdtemp(prefix="eipack-")
     try:
-        path = Path(folder.name) / "package.eipack"
+        path = Path(folder) / "package.eipack"
         write_package(path, parts, key)
-        os.chmod(path, 0o600)
+        path.chmod(0o600)
         package = Package.open(path)
     except BaseException:
-        folder.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
         raise
-    package.keep(folder)
+    weakref.finalize(package, shutil.rmtree, folder, ignore_errors=True)
     return package

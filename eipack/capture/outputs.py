@@ -55,7 +55,7 @@ def _size(actual: Sequence[int], dims: Sequence[Mapping[str, int]]) -> Size:
 
 
 def _line(xs: Sequence[int], ys: Sequence[int]) -> tuple[int, int] | None:
-    """Return (factor, offset) with y = factor * x + offset everywhere, factor a positive integer."""
+    """Return integers (factor, offset), factor > 0, with y = factor * x + offset everywhere."""
     (low, at_low), (high, at_high) = min(zip(xs, ys, strict=True)), max(zip(xs, ys, strict=True))
     if low == high or (at_high - at_low) % (high - low):
         return None

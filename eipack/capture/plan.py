@@ -55,7 +55,11 @@ def plan(
     kinds = _kinds(programs)
     if kinds is None and method == "auto":
         return [
-            tuple(Request(kind, _able(kind, methods)) for kind in kinds_of(target) if _able(kind, methods))
+            tuple(
+                Request(kind, _able(kind, methods))
+                for kind in kinds_of(target)
+                if _able(kind, methods)
+            )
             for target in targets or (Target("cpu"),)
         ]
     if kinds is None:

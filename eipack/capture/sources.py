@@ -13,7 +13,8 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from eipack.capture.examples import Examples, examples
-from eipack.capture.reference import Reference, exported_reference, first_line, on_host, quiet
+from eipack.capture.quiet import quiet
+from eipack.capture.reference import Reference, exported_reference, first_line, on_host
 from eipack.errors import ExampleInputsRequired, ModelSourceError, UnsupportedModel
 
 
@@ -41,6 +42,10 @@ def open_reference(
             "ExportedProgram, or the path of a .pt or .pt2 file"
         )
     scripted = isinstance(model, torch.jit.ScriptModule)
+    if isinstance(model, torch.jit.ScriptModule) and not hasattr(model, "forward"):
+        raise UnsupportedModel(
+            "the script's forward is overloaded; wrap the module in one of your own and script that"
+        )
     if not name:
         name = str(model.original_name) if scripted else type(model).__name__
     host = on_host(model)
@@ -86,7 +91,10 @@ def read_file(path: Path) -> torch.jit.ScriptModule | ExportedProgram:
         with quiet():
             if kind == "exported":
                 return torch.export.load(path)
-            return torch.jit.load(path, map_location="cpu")
+            loaded: torch.jit.ScriptModule = torch.jit.load(  # type: ignore[no-untyped-call]
+                path, map_location="cpu"
+            )
+            return loaded
     except Exception as error:
         raise ModelSourceError(f"{path} cannot be loaded: {first_line(error)}") from error
 
@@ -96,7 +104,9 @@ def _kind_of(path: Path) -> str:
         with zipfile.ZipFile(path) as archive:
             parts = {name.partition("/")[2] for name in archive.namelist()}
     except (zipfile.BadZipFile, OSError) as error:
-        raise ModelSourceError(f"{path} is neither a TorchScript nor a torch.export file") from error
+        raise ModelSourceError(
+            f"{path} is neither a TorchScript nor a torch.export file"
+        ) from error
     if "archive_format" in parts or any(part.startswith("models/") for part in parts):
         return "exported"
     if "constants.pkl" in parts:

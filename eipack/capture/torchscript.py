@@ -3,58 +3,95 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.export import ExportedProgram
+from attrs import frozen
 
-from eipack.capture.reference import Reference, flat_module, quiet, translated
-from eipack.errors import CaptureFailed, TracedBranch
+from eipack.capture.quiet import quiet
+from eipack.capture.reference import Reference, flat_module, translated
+from eipack.capture.witness import TELLING, Conversions, warned_places
+from eipack.errors import CaptureFailed
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
 
 _RUNTIME_CHECKS = ("aten::_assert_tensor_metadata", "aten::sym_constrain_range")
 
 
-def trace(reference: Reference, *, allow_branches: bool) -> torch.jit.ScriptModule:
-    """Trace the flat module.
+@frozen(eq=False)
+class Trace:
+    """A traced module, and the places where it saw Python decide on sizes or values."""
+
+    module: torch.jit.ScriptModule
+    places: tuple[str, ...]
+
+
+def trace(reference: Reference) -> Trace:
+    """Trace the flat module at the sizes of the examples.
+
+    It is traced again under a second witness if the tracer had nothing to warn of. The second
+    trace is thrown away, since modules of torch may take another path while they are watched.
 
     Raises:
-        TracedBranch: The tracer warned that a value or size of the examples is hard-wired.
         CaptureFailed: Tracing failed.
     """
-    with warnings.catch_warnings(record=True) as caught, translated("trace"), torch.no_grad():
+    caught: list[warnings.WarningMessage] = []
+    module = _trace(reference, caught)
+    if places := warned_places(caught):
+        return Trace(module, places)
+    witness = Conversions(TELLING, caught)
+    with witness:
+        _trace(reference, caught)
+    return Trace(module, tuple(dict.fromkeys(witness.places)))
+
+
+def _trace(reference: Reference, caught: list[warnings.WarningMessage]) -> torch.jit.ScriptModule:
+    leaves = tuple(leaf.clone() for leaf in reference.examples.leaves)
+    module = flat_module(reference)
+    with quiet(), translated("trace"), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("always")
-        leaves = tuple(leaf.clone() for leaf in reference.examples.leaves)
-        module = torch.jit.trace(flat_module(reference), leaves, check_trace=False)
-    found = [w for w in caught if issubclass(w.category, torch.jit.TracerWarning)]
-    if found and not allow_branches:
-        places = "; ".join(dict.fromkeys(_place(warning) for warning in found[:3]))
-        raise TracedBranch(
-            f"the trace would hard-wire what it saw of the example inputs ({places}); use "
-            "method='export' or 'script', or pass allow_traced_branches=True to package it "
-            "for the tested sizes only",
-            places=[_place(warning) for warning in found],
+        warnings.showwarning = lambda *args, **_: caught.append(warnings.WarningMessage(*args))
+        traced: torch.jit.ScriptModule = torch.jit.trace(  # type: ignore[no-untyped-call]
+            module, leaves, check_trace=False
         )
-    module.branches_seen = bool(found)
-    return module
-
-
-def _place(warning: warnings.WarningMessage) -> str:
-    text = str(warning.message)
-    what = text.split(" might cause", 1)[0] if " might cause" in text else text.split(".", 1)[0]
-    return f"{Path(warning.filename).name}:{warning.lineno}: {what[:120]}"
+    return traced
 
 
 def script(reference: Reference) -> torch.jit.ScriptModule:
     """Compile the module's own forward.
 
     Raises:
-        CaptureFailed: TorchScript cannot compile it.
+        CaptureFailed: TorchScript cannot compile it, or it writes to its inputs.
     """
     if isinstance(reference.module, torch.jit.ScriptModule):
         return reference.module
-    with quiet(), translated("script"):
-        return torch.jit.script(reference.module)
+    if reference.written:
+        name = reference.examples.names[min(reference.written)]
+        raise CaptureFailed(
+            f"the model writes to its input {name!r}, and a script of it would too; copy the "
+            "input in the model, or use another method"
+        )
+    try:
+        with quiet(), translated("script"):
+            scripted = torch.jit.script(reference.module)
+    except CaptureFailed:
+        _forget_types(reference.module)
+        raise
+    if not scripted._c._has_method("forward"):
+        raise CaptureFailed(
+            "capture by script failed: the model's forward is overloaded; wrap it in a module "
+            "of your own",
+            method="script",
+        )
+    return scripted
+
+
+def _forget_types(module: torch.nn.Module) -> None:
+    """Drop half-compiled classes, or the next attempt fails with "Can't redefine method"."""
+    store = torch.jit._recursive.concrete_type_store
+    for part in module.modules():
+        store.type_store.pop(type(part), None)
 
 
 def from_exported(program: ExportedProgram) -> torch.jit.ScriptModule:
@@ -70,17 +107,47 @@ def from_exported(program: ExportedProgram) -> torch.jit.ScriptModule:
         module = program.module()
         graph = module.graph
         for node in list(graph.nodes):
-            if _is_runtime_check(node):
-                graph.erase_node(node)
-            elif isinstance(node.target, torch._ops.HigherOrderOperator):
-                raise CaptureFailed(f"TorchScript has no operator {node.target}")
-            elif isinstance(node.target, torch._ops.OpOverload):
-                node.target = node.target.overloadpacket
+            _inline(module, node)
+        for node in list(graph.nodes):
+            _plain(graph, node)
         graph.set_codegen(torch.fx.graph.CodeGen())
         results = graph.output_node().args[0]
         if isinstance(results, tuple | list) and len(results) == 1:
             graph.output_node().args = (results[0],)
         return torch.jit.script(torch.fx.GraphModule(module, graph))
+
+
+def _inline(module: Any, node: Any) -> None:
+    """Replace a wrapper that sets a mode by the part of the graph which it runs.
+
+    Gradients are off in any case, and autocast only where it is switched off anyway.
+    """
+    name = getattr(node.target, "__name__", "")
+    if name == "wrap_with_set_grad_enabled":
+        _, part, *args = node.args
+    elif name == "wrap_with_autocast" and node.args[2] is False:
+        _, _, _, _, part, *args = node.args
+    else:
+        return
+    graph = node.graph
+    inner = getattr(module, part.target).graph
+    given = dict(zip(inner.find_nodes(op="placeholder"), args, strict=True))
+    with graph.inserting_before(node):
+        results = graph.graph_copy(inner, given)
+    for user in list(node.users):
+        user.replace_all_uses_with(results[user.args[1]])
+        graph.erase_node(user)
+    graph.erase_node(node)
+
+
+def _plain(graph: Any, node: Any) -> None:
+    """Let a node name the operator as TorchScript knows it, or drop it."""
+    if _is_runtime_check(node):
+        graph.erase_node(node)
+    elif isinstance(node.target, torch._ops.HigherOrderOperator):
+        raise CaptureFailed(f"TorchScript has no operator {node.target}")
+    elif isinstance(node.target, torch._ops.OpOverload):
+        node.target = node.target.overloadpacket
 
 
 def _is_runtime_check(node: Any) -> bool:
@@ -89,4 +156,4 @@ def _is_runtime_check(node: Any) -> bool:
     if node.op == "call_module":
         return "_guards" in str(node.target)
     name = getattr(getattr(node.target, "_schema", None), "name", "")
-    return node.op == "call_function" and name.startswith(_RUNTIME_CHECKS)
+    return node.op == "call_function" and bool(name.startswith(_RUNTIME_CHECKS))

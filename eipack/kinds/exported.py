@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import copy
 import io
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import torch
 from attrs import frozen
-from torch.export import ExportedProgram
 
 from eipack.dtypes import dtype_name, torch_dtype
-from eipack.errors import UnsupportedModel
+from eipack.errors import MalformedPackage, UnsupportedModel
 from eipack.pool import on_cpu, view_storage
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.export import ExportedProgram
 
     from eipack.backend import Program, ProgramReader, ProgramWriter
 
@@ -45,13 +47,18 @@ class _View:
 
 
 def save(program: Program, writer: ProgramWriter) -> None:
-    """Write the graph, and bind each storage once."""
+    """Write the graph, and bind each storage once.
+
+    Raises:
+        UnsupportedModel: It holds something else than plain tensors.
+    """
     exported: ExportedProgram = program.artifact
-    keys: dict[int, str] = {}
+    keys: dict[tuple[int, int], str] = {}
     views = _views(exported.state_dict, "state", keys, writer)
     views += _views(exported.constants, "constant", keys, writer)
     out = io.BytesIO()
-    torch.export.save(_stripped(exported), out)
+    with _untraced(exported.graph_module):
+        torch.export.save(_stripped(exported), out)
     writer.member(_GRAPH, out.getvalue())
     writer.member(_TENSORS, msgspec.json.encode(views))
 
@@ -59,26 +66,22 @@ def save(program: Program, writer: ProgramWriter) -> None:
 def _views(
     tensors: Mapping[str, object],
     group: Literal["state", "constant"],
-    keys: dict[int, str],
+    keys: dict[tuple[int, int], str],
     writer: ProgramWriter,
 ) -> list[_View]:
     views = []
     for name, tensor in tensors.items():
-        if not isinstance(tensor, torch.Tensor):
-            raise UnsupportedModel(
-                f"the exported program holds {name!r}, a {type(tensor).__name__}: "
-                "objects other than tensors cannot be packaged"
-            )
-        data = on_cpu(tensor)
-        pointer = data.untyped_storage().data_ptr()
-        if pointer not in keys or not pointer:
-            keys[pointer] = name
+        data = _plain(name, tensor)
+        storage = data.untyped_storage()
+        place = (storage.data_ptr(), storage.nbytes())
+        if place not in keys or not storage.nbytes():
+            keys[place] = name
             writer.tensor(name, data)
         views.append(
             _View(
                 name=name,
                 group=group,
-                key=keys[pointer],
+                key=keys[place],
                 dtype=dtype_name(data.dtype),
                 shape=tuple(data.shape),
                 strides=tuple(data.stride()),
@@ -87,6 +90,31 @@ def _views(
             )
         )
     return views
+
+
+def _plain(name: str, value: object) -> Tensor:
+    if not isinstance(value, torch.Tensor) or value.is_quantized:
+        what = (
+            f"quantised {value.dtype}" if isinstance(value, torch.Tensor) else type(value).__name__
+        )
+        raise UnsupportedModel(
+            f"the exported program holds {name!r}, a {what}, and only plain tensors can be "
+            "packaged in this kind; try method='script' or 'trace'"
+        )
+    return on_cpu(value)
+
+
+@contextmanager
+def _untraced(module: torch.nn.Module) -> Iterator[None]:
+    """Hide where each node comes from: those traces name files of the machine that captured it."""
+    graphs = [part.graph for part in module.modules() if isinstance(part, torch.fx.GraphModule)]
+    nodes = [node for graph in graphs for node in graph.nodes if "stack_trace" in node.meta]
+    traces = [node.meta.pop("stack_trace") for node in nodes]
+    try:
+        yield
+    finally:
+        for node, trace in zip(nodes, traces, strict=True):
+            node.meta["stack_trace"] = trace
 
 
 def _stripped(exported: ExportedProgram) -> ExportedProgram:
@@ -105,10 +133,14 @@ def _empty(tensor: Tensor) -> Tensor:
 
 
 def load(reader: ProgramReader, device: torch.device) -> ExportedProgram:
-    """Return the program, its tensors bound to the package's bytes."""
+    """Return the program, its tensors bound to the package's bytes.
+
+    Raises:
+        MalformedPackage: Graph and tensor table do not belong together.
+    """
     exported = torch.export.load(io.BytesIO(reader.member(_GRAPH)))
-    state: dict[str, Tensor] = {}
-    constants: dict[str, Tensor] = {}
+    state: dict[str, Any] = {}
+    constants: dict[str, Any] = {}
     storages = {key: reader.storage(key) for key in reader.keys}
     for view in msgspec.json.decode(reader.member(_TENSORS), type=list[_View]):
         tensor = view_storage(
@@ -118,7 +150,7 @@ def load(reader: ProgramReader, device: torch.device) -> ExportedProgram:
             tensor = torch.nn.Parameter(tensor, requires_grad=False)
         (state if view.group == "state" else constants)[view.name] = tensor
     if set(state) != set(exported.state_dict) or set(constants) != set(exported.constants):
-        raise UnsupportedModel("the exported program and its tensor table name other tensors")
+        raise MalformedPackage("the exported program and its tensor table name other tensors")
     exported._state_dict = state
     exported._constants = constants
     return exported if device.type == "cpu" else _moved(exported, device)
@@ -133,8 +165,9 @@ def _moved(exported: ExportedProgram, device: torch.device) -> ExportedProgram:
 def extract(reader: ProgramReader, samples: tuple[Tensor, ...], path: Path) -> None:
     """Write a file for `torch.export.load`."""
     exported = load(reader, torch.device("cpu"))
-    args = samples, {}
-    if reader.convention == "native":
-        args = reader.signature.nest(samples)
-    exported._example_inputs = args
-    torch.export.save(exported, path)
+    native = reader.convention == "native"
+    exported._example_inputs = reader.signature.nest(samples) if native else (samples, {})
+    with warnings.catch_warnings():
+        # of tensors that view a part of their storage; on the CPU torch stores the whole of it
+        warnings.filterwarnings("ignore", "No complete tensor found")
+        torch.export.save(exported, path)

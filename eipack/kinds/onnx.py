@@ -8,12 +8,13 @@ look for them.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from eipack.errors import DependencyMissing, PackageIOError
+from eipack.errors import DependencyMissing, MalformedPackage
 from eipack.pool import buffer_of
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _GRAPH = "graph.onnx"
 _INLINE = 1024
+_TRACE = "pkg.torch.onnx.stack_trace"
 _PROTOBUF_LIMIT = 2**31 - 2**20
 
 
@@ -37,12 +39,13 @@ def _onnx() -> Any:
 
 
 def save(program: Program, writer: ProgramWriter) -> None:
-    """Write the graph, and bind each initialiser above 1 KiB by its name."""
+    """Write the graph, and bind each initialiser of more than 1024 bytes by its name."""
     onnx = _onnx()
     graph = onnx.ModelProto()
     graph.CopyFrom(program.artifact)
+    _forget_traces([graph.graph, *graph.functions])
     for initializer in graph.graph.initializer:
-        data = onnx.numpy_helper.to_array(initializer).tobytes()
+        data = initializer.raw_data  # torch writes this field alone; strings have none, and stay
         if len(data) > _INLINE:
             writer.tensor(initializer.name, torch.frombuffer(bytearray(data), dtype=torch.uint8))
             initializer.ClearField("raw_data")
@@ -51,8 +54,24 @@ def save(program: Program, writer: ProgramWriter) -> None:
     writer.member(_GRAPH, graph.SerializeToString(deterministic=True))
 
 
+def _forget_traces(graphs: Iterable[Any]) -> None:
+    """Remove where each node comes from: such traces name files of the machine that captured it."""
+    for node in (node for graph in graphs for node in graph.node):
+        for index in reversed(range(len(node.metadata_props))):
+            if node.metadata_props[index].key == _TRACE:
+                del node.metadata_props[index]
+        for attribute in node.attribute:
+            _forget_traces([attribute.g, *attribute.graphs])
+
+
 def load(reader: ProgramReader, device: torch.device) -> Any:
-    """Return the onnx.ModelProto with its initialisers in place (copied: protobuf owns its bytes)."""
+    """Return the onnx.ModelProto with its initialisers in place.
+
+    They are copied, since protobuf owns its bytes; the device is the engine's affair.
+
+    Raises:
+        MalformedPackage: The graph wants bytes from elsewhere.
+    """
     onnx = _onnx()
     model = onnx.ModelProto()
     model.ParseFromString(reader.member(_GRAPH))
@@ -60,23 +79,18 @@ def load(reader: ProgramReader, device: torch.device) -> Any:
     for initializer in model.graph.initializer:
         if initializer.name in bound:
             del initializer.external_data[:]
-            initializer.data_location = onnx.TensorProto.DEFAULT
+            initializer.ClearField("data_location")
             initializer.raw_data = bytes(buffer_of(reader.storage(initializer.name)))
+        elif initializer.data_location == onnx.TensorProto.EXTERNAL:
+            raise MalformedPackage(f"initialiser {initializer.name!r} is bound to no weights")
     return model
 
 
 def extract(reader: ProgramReader, samples: tuple[Tensor, ...], path: Path) -> None:
-    """Write a file for any ONNX runtime; above 2 GiB the weights go to `<path>.data` beside it.
-
-    Raises:
-        PackageIOError: The `.data` file is there already.
-    """
+    """Write a file for any ONNX runtime; above 2 GiB the weights go to `<path>.data` beside it."""
     onnx = _onnx()
     model = load(reader, torch.device("cpu"))
     if sum(len(initializer.raw_data) for initializer in model.graph.initializer) < _PROTOBUF_LIMIT:
         onnx.save(model, path)
-        return
-    data = path.with_name(path.name + ".data")
-    if data.exists():
-        raise PackageIOError(f"{data} is there already; remove it or choose another name")
-    onnx.save(model, path, save_as_external_data=True, location=data.name)
+    else:
+        onnx.save(model, path, save_as_external_data=True, location=f"{path.name}.data")

@@ -7,12 +7,11 @@ import platform
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, frozen
 
-from eipack.archive import Source, crc32_of, digest_bytes, write_archive
+from eipack.archive import Slot, Source, crc32_of, digest_bytes, lay_out, write_archive
 from eipack.manifest import (
     FORMAT_VERSION,
     MANIFEST,
@@ -24,14 +23,12 @@ from eipack.manifest import (
     MemberRecord,
     ProgramRecord,
 )
-from eipack.package.stored import weights_layout
+from eipack.package.samples import encode_samples
+from eipack.package.verified import SIGNING_PREFIX
 from eipack.pool import Pool
 from eipack.signature import Signature
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from eipack.package.package import Package
     from eipack.trust import SigningKey
 
 _LIBRARIES = ("torchvision", "transformers", "onnx", "onnxscript", "safetensors")
@@ -39,7 +36,11 @@ _LIBRARIES = ("torchvision", "transformers", "onnx", "onnxscript", "safetensors"
 
 @frozen(eq=False)
 class Parts:
-    """Everything a package is made of; `members` and `assets` are bytes by member name."""
+    """Everything a package is made of.
+
+    `members` are the bytes of programs and assets by member name, `assets` maps a role to its
+    file or folder, `samples` are tensors as `encode_samples` takes them.
+    """
 
     name: str
     version: str | None
@@ -47,7 +48,7 @@ class Parts:
     programs: tuple[ProgramRecord, ...]
     members: Mapping[str, bytes]
     pool: Pool
-    samples: Mapping[str, Tensor]
+    samples: Mapping[str, Any]
     assets: Mapping[str, str]
     evidence: tuple[Evidence, ...]
     narrowed: tuple[str, ...]
@@ -67,7 +68,7 @@ def write_package(
     from eipack.trust import sign_manifest
 
     contents = [Source.of_bytes(name, data) for name, data in sorted(parts.members.items())]
-    contents.append(Source.of_bytes(SAMPLES, _samples(parts.samples)))
+    contents.append(Source.of_bytes(SAMPLES, encode_samples(parts.samples)))
     contents.append(_weights(parts.pool))
     contents = [evolve(source, crc32=crc32_of(source)) for source in contents]
     manifest = Manifest(
@@ -93,22 +94,11 @@ def write_package(
 
 def signing_name(hint: str) -> str:
     """Return the member that holds the signing by a key."""
-    return f"signing/{hint}.json"
-
-
-def _samples(samples: Mapping[str, Tensor]) -> bytes:
-    import torch
-    from safetensors.torch import save
-
-    plain = {}
-    for name, tensor in samples.items():
-        value = tensor.detach().cpu().contiguous()
-        plain[name] = (torch.view_as_real(value) if value.is_complex() else value).clone()
-    return save(plain)
+    return f"{SIGNING_PREFIX}{hint}.json"
 
 
 def _weights(pool: Pool) -> Source:
-    layout = weights_layout(pool.entries)
+    layout = lay_out(Slot(e.name, e.dtype, e.shape, e.nbytes) for e in pool.entries)
     buffers = [buffer for _, buffer in pool.buffers()]
     return Source(WEIGHTS, layout.total_size, lambda: layout.chunks(buffers))
 
@@ -153,16 +143,3 @@ def _versions(names: Iterable[str]) -> Iterable[tuple[str, str]]:
             yield name, metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-
-
-def add_signing(package: Package, signings: Mapping[str, bytes], out: Path) -> None:
-    """Write an open package again with further signings beside those it has.
-
-    Raises:
-        PackageIOError: The file cannot be written.
-    """
-    kept = {**package.signings(), **signings}
-    sources = [Source.of_bytes(MANIFEST, package.manifest.to_json())]
-    sources += [Source.of_bytes(name, data) for name, data in sorted(kept.items())]
-    package.check_unchanged()
-    write_archive(out, [*sources, *package.contents()])

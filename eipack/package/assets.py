@@ -12,7 +12,8 @@ from typing import Any
 
 from attrs import frozen
 
-from eipack.errors import PackageIOError, UnsupportedModel
+from eipack.archive import Member, place
+from eipack.errors import MalformedPackage, PackageIOError, UnsupportedModel
 
 _ROLE = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 
@@ -26,10 +27,10 @@ class Assets:
 
 
 def collect(assets: Mapping[str, Any]) -> Assets:
-    """Read assets: a path of a file or folder, bytes, a list (JSON), or a tokenizer object.
+    """Read assets: a path of a file or folder, bytes, a list or dict (JSON), or a tokenizer object.
 
     Raises:
-        UnsupportedModel: A role or value is none of those.
+        UnsupportedModel: A role, a value or a file's name is none that a package can hold.
         PackageIOError: A file cannot be read.
     """
     roles: dict[str, str] = {}
@@ -37,9 +38,12 @@ def collect(assets: Mapping[str, Any]) -> Assets:
     for role, value in assets.items():
         if not isinstance(role, str) or not _ROLE.fullmatch(role):
             raise UnsupportedModel(f"asset role {role!r}: use small letters, digits, - and _")
-        root, files = _read(role, value)
-        roles[role] = root
+        roles[role], files = _read(role, value)
         members.update({f"assets/{name}": data for name, data in files.items()})
+    try:
+        place(Member(name, len(data), 0) for name, data in members.items())
+    except MalformedPackage as error:
+        raise UnsupportedModel(f"assets: {error}; rename the file") from error
     return Assets(roles, members)
 
 
@@ -47,7 +51,7 @@ def _read(role: str, value: Any) -> tuple[str, dict[str, bytes]]:
     if isinstance(value, bytes):
         return role, {role: value}
     if isinstance(value, list | dict):
-        return f"{role}.json", {f"{role}.json": json.dumps(value, ensure_ascii=False).encode()}
+        return f"{role}.json", {f"{role}.json": _json(role, value)}
     if isinstance(value, str | os.PathLike):
         return _read_path(role, Path(value))
     if hasattr(value, "save_pretrained"):
@@ -59,18 +63,31 @@ def _read(role: str, value: Any) -> tuple[str, dict[str, bytes]]:
     )
 
 
+def _json(role: str, value: Any) -> bytes:
+    try:
+        return json.dumps(value, ensure_ascii=False).encode()
+    except (TypeError, ValueError) as error:
+        raise UnsupportedModel(f"asset {role!r} cannot be written as JSON: {error}") from error
+
+
 def _read_path(role: str, path: Path) -> tuple[str, dict[str, bytes]]:
     if path.is_dir():
         return role, _read_folder(role, path)
-    try:
-        name = role + "".join(path.suffixes[-1:])
-        return name, {name: path.read_bytes()}
-    except OSError as error:
-        raise PackageIOError(f"cannot read asset {role!r} from {path}: {error.strerror}") from error
+    name = role + "".join(path.suffixes[-1:])
+    return name, {name: _read_file(role, path)}
 
 
 def _read_folder(role: str, folder: Path) -> dict[str, bytes]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     if not files:
         raise PackageIOError(f"asset {role!r}: {folder} holds no file")
-    return {f"{role}/{path.relative_to(folder).as_posix()}": path.read_bytes() for path in files}
+    return {
+        f"{role}/{path.relative_to(folder).as_posix()}": _read_file(role, path) for path in files
+    }
+
+
+def _read_file(role: str, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise PackageIOError(f"cannot read asset {role!r} from {path}: {error.strerror}") from error

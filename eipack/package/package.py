@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from threading import Lock
+from typing import TYPE_CHECKING, Self
 
 from eipack.archive import Archive, Source, write_archive
-from eipack.errors import (
-    EipackError,
-    MalformedPackage,
-    PackageIOError,
-    ProgramNotFound,
-    UntrustedPackage,
-)
+from eipack.errors import PackageIOError, ProgramNotFound, UntrustedPackage
 from eipack.manifest import MANIFEST, SAMPLES, Manifest, ProgramRecord
-from eipack.package.stored import (
-    StoredProgram,
-    Weights,
-    check_members,
-    verified_member,
-    verify_content,
+from eipack.package.beside import write_beside, write_folder
+from eipack.package.stored import StoredProgram, Weights
+from eipack.package.verified import (
+    SIGNING_PREFIX,
+    read_manifest,
+    read_member,
+    verify_members,
+    verify_weights,
 )
 from eipack.signature import Signature
 from eipack.trust import PublicKey, Trust, resolve, signer_hint, verify_manifest
@@ -30,24 +26,25 @@ from eipack.trust import PublicKey, Trust, resolve, signer_hint, verify_manifest
 if TYPE_CHECKING:
     from torch import Tensor
 
-_MANIFEST_LIMIT = 256 << 20
-
 
 class Package:
     """An open package; nothing but the manifest is read until it is needed.
 
     One file descriptor is held until `close`, so a file that is replaced meanwhile makes
-    no difference, and one that is written to in place is noticed.
+    no difference, and one that is written to in place is noticed. Methods may be called from
+    several threads.
     """
 
     def __init__(self, archive: Archive, manifest: Manifest) -> None:
-        self._archive = archive
-        self._keep: Any = None
+        self._file = archive
         self._weights: Weights | None = None
+        self._loading = Lock()
+        self._mapped = False
+        self._closed = False
         self.manifest = manifest
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> Package:
+    def open(cls, path: str | os.PathLike[str]) -> Self:
         """Open a package file and read its manifest; no code of the package runs.
 
         Raises:
@@ -65,12 +62,12 @@ class Package:
     @property
     def path(self) -> str:
         """The file's path as it was opened."""
-        return self._archive.path
+        return self._file.path
 
     @property
     def size(self) -> int:
         """The file's size in bytes."""
-        return self._archive.size
+        return self._file.size
 
     @property
     def name(self) -> str:
@@ -107,8 +104,9 @@ class Package:
 
     def signings(self) -> dict[str, bytes]:
         """Return the signings by member name."""
-        names = [name for name in self._archive.members if name.startswith("signing/")]
-        return {name: self._archive.read(name) for name in names}
+        archive = self._archive
+        names = [name for name in archive.members if name.startswith(SIGNING_PREFIX)]
+        return {name: archive.read(name) for name in names}
 
     def signers(self) -> list[str]:
         """Return the hints of the keys that claim to have signed; nothing is checked."""
@@ -117,39 +115,43 @@ class Package:
     def check_trust(self, trust: Trust = None) -> PublicKey:
         """Return the trusted key that signed the manifest.
 
+        `trust` limits the accepted signers to a key, the path of a PEM file, or a list of them.
+
         Raises:
-            UntrustedPackage: Nobody trusted has signed it.
+            UntrustedPackage: Nobody trusted has signed it; it carries the `key_ids` that did.
             SigningInvalid: A signing does not match the manifest.
         """
         signings = self.signings()
         if not signings:
             raise UntrustedPackage(
                 f"{self.path} is not signed; sign it with `eipack sign` where you trust its "
-                "origin, or ask its maker to"
+                "origin, or ask its maker to",
+                key_ids=[],
             )
         manifest = self.manifest.to_json()  # canonical, so these are the bytes that were read
         keys = resolve(trust)
-        found: PublicKey | None = None
-        refusal: UntrustedPackage | None = None
+        found: list[PublicKey] = []
         for data in signings.values():
             try:
-                found = verify_manifest(manifest, data, keys)
-            except UntrustedPackage as error:
-                refusal = error
-        if found is None:
-            hint = getattr(refusal, "key_id", "unknown")
+                found.append(verify_manifest(manifest, data, keys))
+            except UntrustedPackage:
+                continue
+        if not found:
+            hints = self.signers()
+            short = " and ".join(f"{hint[:16]}…" for hint in hints)
             raise UntrustedPackage(
-                f"{self.path} is signed by a key that is not trusted here ({hint[:16]}…); if you "
-                "trust its owner, add their public key: eipack trust add KEY.pem",
-                key_id=hint,
+                f"{self.path} is signed by {short}, which is not trusted here; if you trust its "
+                "owner, add their public key: eipack trust add KEY.pem",
+                key_ids=hints,
             )
-        return found
+        return found[0]
 
     def verify(self, trust: Trust = None) -> PublicKey:
         """Check the signing and every digest; return the key that signed.
 
         Raises:
             UntrustedPackage: Nobody trusted has signed it.
+            SigningInvalid: A signing does not match the manifest.
             DigestMismatch: Something differs from its digest.
         """
         key = self.check_trust(trust)
@@ -157,127 +159,145 @@ class Package:
         return key
 
     def check_digests(self) -> None:
-        """Hash everything and compare with the manifest.
+        """Hash everything and compare with the manifest, whoever signed that.
 
         Raises:
             DigestMismatch: Something differs.
         """
-        verify_content(self._archive, self.manifest)
+        verify_members(self._archive, self.manifest)
+        verify_weights(self._archive, self.manifest)
 
     def read_program(self, record: ProgramRecord) -> StoredProgram:
-        """Return a reader of a program whose trust has been checked; verifies the whole file.
+        """Return a reader of a program, the whole file being verified at the first call.
+
+        Trust is not asked for: whoever loads what this gives calls `check_trust` before.
 
         Raises:
             DigestMismatch: Something in the file differs from its digest.
+            PackageChanged: The file was written to since it was opened.
         """
-        if self._weights is None:
-            for member in self.manifest.members:
-                if member.digest is not None:
-                    verified_member(self._archive, self.manifest, member.name)
-            self._weights = Weights(self._archive, self.manifest)
-        self._archive.check_unchanged()
-        return StoredProgram(record, self.manifest, self._weights, self._archive)
+        archive = self._archive
+        with self._loading:
+            if self._weights is None:
+                verify_members(archive, self.manifest)
+                self._weights = Weights(archive, self.manifest)
+                self._mapped = self._weights.mapped
+            weights = self._weights
+        archive.check_unchanged()
+        return StoredProgram(record, self.manifest, weights, archive)
 
     @property
     def mapped(self) -> bool:
         """Whether the weights of loaded programs are the file itself, mapped."""
-        return self._weights is not None and self._weights.mapped
+        return self._mapped
 
-    def check_unchanged(self) -> None:
-        """Notice that the file was written to in place.
+    def watch(self) -> Callable[[], None]:
+        """Return a check that the file was not written to in place since it was opened.
 
-        Raises:
-            PackageChanged: It was.
+        It raises PackageChanged, and works after `close`: it holds a file descriptor of its own
+        until it is dropped.
         """
-        self._archive.check_unchanged()
+        archive = self._archive
+        found = os.fstat(archive.fd)
+        archive.check_unchanged()
+        return Archive(archive.path, os.dup(archive.fd), found, archive.layout).check_unchanged
 
     def samples(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Return the example inputs and the model's outputs for them, in signature order.
 
         Raises:
             DigestMismatch: They differ from their digest.
+            MalformedPackage: They are not those of the signature.
         """
-        from safetensors.torch import load
+        from eipack.package.samples import decode_samples
 
-        stored = load(verified_member(self._archive, self.manifest, SAMPLES))
-        inputs = [_sample(stored, f"input.{s.name}", s.dtype) for s in self.signature.inputs]
-        outputs = [_sample(stored, f"output.{s.name}", s.dtype) for s in self.signature.outputs]
-        return tuple(inputs), tuple(outputs)
+        return decode_samples(read_member(self._archive, self.manifest, SAMPLES), self.signature)
 
     def asset(self, path: str) -> bytes:
         """Return an asset's verified bytes by its path under `assets/`.
 
         Raises:
+            DigestMismatch: It differs from its digest.
             MalformedPackage: There is no such asset.
         """
-        return verified_member(self._archive, self.manifest, f"assets/{path}")
+        return read_member(self._archive, self.manifest, f"assets/{path}")
 
     def asset_files(self, role: str) -> dict[str, str]:
         """Return the assets of a role: path relative to it, and path under `assets/`."""
-        prefix = self.manifest.assets.get(role)
-        if prefix is None:
+        root = self.manifest.assets.get(role)
+        if root is None:
             return {}
-        names = [m.name.removeprefix("assets/") for m in self.manifest.members]
-        return {
-            name.removeprefix(prefix).removeprefix("/") or Path(name).name: name
-            for name in names
-            if name == prefix or name.startswith(prefix + "/")
+        names = [member.name.removeprefix("assets/") for member in self.manifest.members]
+        files = {
+            name.removeprefix(f"{root}/"): name for name in names if name.startswith(f"{root}/")
         }
+        return files or {Path(root).name: root}
 
-    def unpack_asset(self, role: str, folder: str | os.PathLike[str]) -> Path:
+    def unpack_asset(
+        self, role: str, folder: str | os.PathLike[str], *, trust: Trust = None
+    ) -> Path:
         """Write the files of a role into a folder, which is made.
 
         Raises:
+            UntrustedPackage: Nobody trusted has signed the package.
+            DigestMismatch: A file differs from its digest.
             PackageIOError: A file cannot be written.
         """
-        root = Path(folder)
-        try:
-            for relative, name in self.asset_files(role).items():
-                target = root / relative
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(self.asset(name))
-        except OSError as error:
-            raise PackageIOError(f"cannot write assets to {root}: {error.strerror}") from error
-        return root
+        self.check_trust(trust)
+        names = self.asset_files(role).items()
+        return write_folder(Path(folder), {relative: self.asset(name) for relative, name in names})
 
     def save(
         self, path: str | os.PathLike[str], progress: Callable[[int], None] | None = None
     ) -> Path:
         """Write the package to a file, whole or not at all; an existing one is replaced.
 
+        `progress` is told how many bytes are written so far.
+
         Raises:
             PackageIOError: The file cannot be written.
+            PackageChanged: This package's own file was written to since it was opened.
+        """
+        return self.save_signed(path, self.signings(), progress)
+
+    def save_signed(
+        self,
+        path: str | os.PathLike[str],
+        signings: Mapping[str, bytes],
+        progress: Callable[[int], None] | None = None,
+    ) -> Path:
+        """Write the package to a file with other signings, by member name, than it has.
+
+        Raises:
+            PackageIOError: The file cannot be written.
+            PackageChanged: This package's own file was written to since it was opened.
         """
         self._archive.check_unchanged()
-        head = [Source.of_bytes(MANIFEST, self.manifest.to_json())]
-        head += [Source.of_bytes(name, data) for name, data in self.signings().items()]
-        write_archive(path, [*head, *self.contents()], progress=progress)
+        sources = [Source.of_bytes(MANIFEST, self.manifest.to_json())]
+        sources += [Source.of_bytes(name, signings[name]) for name in sorted(signings)]
+        write_archive(path, [*sources, *self._contents()], progress=progress)
         return Path(path)
 
-    def contents(self) -> list[Source]:
-        """Return the members that the manifest lists, as sources to write again."""
-        sources = []
-        for record in self.manifest.members:
-            placed = self._archive.members[record.name]
-            sources.append(
-                Source.of_region(
-                    record.name,
-                    self._archive.fd,
-                    placed.data_offset,
-                    record.size,
-                    crc32=record.crc32,
-                )
+    def _contents(self) -> list[Source]:
+        archive = self._archive
+        return [
+            Source.of_region(
+                record.name,
+                archive.fd,
+                archive.members[record.name].data_offset,
+                record.size,
+                crc32=record.crc32,
             )
-        return sources
+            for record in self.manifest.members
+        ]
 
-    def extract(
-        self, program: str, path: str | os.PathLike[str], *, trust: Trust = None
-    ) -> Path:
+    def extract(self, program: str, path: str | os.PathLike[str], *, trust: Trust = None) -> Path:
         """Write a program as a standalone file: for torch.jit.load, torch.export.load, ONNX tools.
 
         Raises:
             ProgramNotFound: There is no such program, or its kind has no standalone form.
             UntrustedPackage: Nobody trusted has signed the package.
+            DigestMismatch: Something in the package differs from its digest.
             PackageIOError: The file cannot be written.
         """
         from eipack.kinds import codec
@@ -286,21 +306,22 @@ class Package:
         writer = codec(record.kind)
         self.check_trust(trust)
         reader = self.read_program(record)
-        target = Path(path)
-        return write_beside(
-            target, lambda temporary: writer.extract(reader, self.samples()[0], temporary)
-        )
-
-    def keep(self, resource: Any) -> None:
-        """Hold on to something (the folder of a temporary file) as long as this object lives."""
-        self._keep = resource
+        inputs, _ = self.samples()
+        return write_beside(Path(path), lambda place: writer.extract(reader, inputs, place))
 
     def close(self) -> None:
-        """Let go of the file; loaded sessions keep what they have mapped."""
-        self._archive.close()
+        """Let go of the file; sessions that were loaded from it go on."""
+        self._closed = True
         self._weights = None
+        self._file.close()
 
-    def __enter__(self) -> Package:
+    @property
+    def _archive(self) -> Archive:
+        if self._closed:
+            raise PackageIOError(f"{self.path} is closed; open it again", path=self.path)
+        return self._file
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -309,48 +330,3 @@ class Package:
     def __repr__(self) -> str:
         kinds = ", ".join(record.id for record in self.programs)
         return f"<Package {self.name!r} [{kinds}] at {self.path}>"
-
-
-def read_manifest(archive: Archive) -> Manifest:
-    """Read the manifest and compare the members with it.
-
-    Raises:
-        MalformedPackage: They disagree.
-    """
-    placed = archive.members.get(MANIFEST)
-    if placed is None or next(iter(archive.members)) != MANIFEST:
-        raise MalformedPackage(f"{archive.path} is no eipack package: it begins with no manifest")
-    if placed.member.size > _MANIFEST_LIMIT:
-        raise MalformedPackage(f"{archive.path}: the manifest has {placed.member.size} bytes")
-    manifest = Manifest.from_json(archive.read(MANIFEST))
-    check_members(archive, manifest)
-    return manifest
-
-
-def _sample(stored: Mapping[str, Tensor], key: str, dtype: str) -> Tensor:
-    import torch
-
-    from eipack.dtypes import torch_dtype
-
-    tensor = stored[key]
-    return torch.view_as_complex(tensor) if torch_dtype(dtype).is_complex else tensor
-
-
-def write_beside(path: Path, write: Callable[[Path], None]) -> Path:
-    """Let a function write into a fresh folder beside `path`, then move the results there.
-
-    Raises:
-        PackageIOError: The folder or the file cannot be written.
-    """
-    try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-            temporary = Path(folder) / path.name
-            write(temporary)
-            for made in sorted(Path(folder).iterdir(), reverse=True):
-                os.replace(made, path.with_name(made.name))
-    except EipackError:
-        raise
-    except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise PackageIOError(f"cannot write {path}: {reason}", path=str(path)) from error
-    return path

@@ -1,9 +1,8 @@
-"""Fresh inputs for parity: which sizes to test, and values that each input accepts."""
+"""Fresh inputs for parity, with values that each input accepts."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,11 +11,11 @@ from torch import Tensor, nn
 
 from eipack.capture.dims import Shapes
 from eipack.capture.reference import Reference
-from eipack.errors import ParityInputsRequired
-from eipack.signature import Dim
+from eipack.errors import EipackError, ParityInputsRequired
 
-EXHAUSTIVE = 24
-"""Up to so many combinations of sizes, all of them are tested."""
+
+def _as_tuple(values: Iterable[float] | None) -> tuple[float, ...] | None:
+    return None if values is None else tuple(values)
 
 
 @frozen
@@ -25,9 +24,7 @@ class InputSpec:
 
     low: float | None = None
     high: float | None = None
-    values: tuple[float, ...] | None = field(
-        default=None, converter=lambda v: None if v is None else tuple(v)
-    )
+    values: tuple[float, ...] | None = field(default=None, converter=_as_tuple)
 
     @classmethod
     def of(cls, spec: InputSpec | Mapping[str, Any]) -> InputSpec:
@@ -40,7 +37,9 @@ class InputSpec:
             return spec._checked()
         unknown = set(spec) - {"low", "high", "values"}
         if unknown:
-            raise ParityInputsRequired(f"input spec has {sorted(unknown)}; known: low, high, values")
+            raise ParityInputsRequired(
+                f"input spec has {sorted(unknown)}; known: low, high, values"
+            )
         return cls(**spec)._checked()
 
     def _checked(self) -> InputSpec:
@@ -53,57 +52,14 @@ class InputSpec:
         return self
 
 
-def size_plan(dims: tuple[Dim, ...], sample: Mapping[str, int]) -> list[dict[str, int]]:
-    """List the sizes to test: the sample, each bound, the middle; small ranges exhaustively.
-
-    Beyond `EXHAUSTIVE` combinations each dimension runs through its bounds and middle while
-    the others stay smallest; all of them at their largest together only if that is
-    at most 4096 in all, since cost grows with the product.
-    """
-    plan = [dict(sample)]
-    ranges = {dim.name: _sizes(dim, sample[dim.name]) for dim in dims}
-    full = {dim.name: _all_sizes(dim) for dim in dims}
-    total = 1
-    for sizes in full.values():
-        total *= len(sizes) if sizes else EXHAUSTIVE + 1
-    if total <= EXHAUSTIVE:
-        choices = [full[dim.name] or () for dim in dims]
-        plan += [dict(zip(full, sizes, strict=True)) for sizes in itertools.product(*choices)]
-    else:
-        smallest = {name: sizes[0] for name, sizes in ranges.items()}
-        plan.append(smallest)
-        for name, sizes in ranges.items():
-            plan += [{**smallest, name: size} for size in sizes]
-        largest = {name: sizes[-1] for name, sizes in ranges.items()}
-        product = 1
-        for size in largest.values():
-            product *= size
-        if product <= 4096:
-            plan.append(largest)
-    return [dict(key) for key in dict.fromkeys(tuple(sizes.items()) for sizes in plan)]
-
-
-def _all_sizes(dim: Dim) -> tuple[int, ...] | None:
-    if dim.sizes is not None:
-        return dim.sizes
-    if dim.max is None or dim.max - dim.min >= EXHAUSTIVE:
-        return None
-    return tuple(range(dim.min, dim.max + 1))
-
-
-def _sizes(dim: Dim, sample: int) -> list[int]:
-    if dim.sizes is not None:
-        return sorted(dim.sizes)
-    top = dim.max if dim.max is not None else max(2 * sample + 1, dim.min + 7)
-    return sorted({dim.min, min(dim.min + 1, top), sample, (dim.min + top) // 2, top})
-
-
 class Drawer:
     """Draw inputs for given sizes: by spec, by the vocabulary of an embedding, or like the sample.
 
     A floating input is drawn normal with the sample's mean and deviation, within the
-    sample's own sign; an integer one from the range of the embedding it indexes (seen by
-    running the model), else from the sample's range; a boolean one keeps a constant sample.
+    sample's own sign; one with infinities from the sample's own values. An integer one is drawn
+    from the range of the embedding it indexes (seen by running the model), else from
+    the sample's range. A constant one of zeros or ones, integer or boolean, is taken for a mask
+    and drawn from both if the model takes that without an error or NaN, else kept.
     """
 
     def __init__(
@@ -119,6 +75,8 @@ class Drawer:
                 f"{', '.join(reference.examples.names)}"
             )
         self._vocabularies = vocabularies(reference)
+        self._masks: frozenset[str] = frozenset()
+        self._masks = self._find_masks(reference)
 
     def draw(self, sizes: Mapping[str, int], seed: int) -> list[Tensor]:
         """Return one call's tensors for the dimensions."""
@@ -137,8 +95,8 @@ class Drawer:
         spec = self._specs.get(name)
         if spec is not None:
             return _by_spec(spec, sample.dtype, shape, generator)
-        if sample.dtype is torch.bool:
-            return _boolean(sample, shape, generator)
+        if name in self._masks:
+            return _mask(sample, shape, generator)
         if sample.is_complex():
             parts = torch.randn((*shape, 2), generator=generator, dtype=torch.float64)
             return torch.view_as_complex(parts).to(sample.dtype)
@@ -148,6 +106,46 @@ class Drawer:
         if name in self._vocabularies:
             low, high = 0, self._vocabularies[name] - 1
         return torch.randint(low, high + 1, shape, generator=generator).to(sample.dtype)
+
+    def _find_masks(self, reference: Reference) -> frozenset[str]:
+        """Try each input that might be a mask on its own."""
+        found: set[str] = set()
+        for index, (name, leaf) in enumerate(
+            zip(self._examples.names, self._examples.leaves, strict=True)
+        ):
+            known = name in self._specs or name in self._vocabularies
+            if known or not _like_mask(leaf):
+                continue
+            leaves = list(self._examples.leaves)
+            leaves[index] = leaf.clone()
+            leaves[index][..., 1:] = 1 - leaf[..., 1:].long()  # as far as a draw can go
+            if _accepts(reference, leaves):
+                found.add(name)
+        return frozenset(found)
+
+
+def _like_mask(leaf: Tensor) -> bool:
+    if leaf.is_floating_point() or leaf.is_complex() or leaf.dim() < 2:
+        return False
+    low, high = int(leaf.min()), int(leaf.max())
+    return low == high and high in (0, 1)
+
+
+def _mask(sample: Tensor, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Draw the other value in a quarter of all places, never first in a row."""
+    usual = int(sample.flatten()[0])
+    drawn = torch.where(torch.rand(shape, generator=generator) < 0.25, 1 - usual, usual)
+    drawn[..., :1] = usual
+    return drawn.to(sample.dtype)
+
+
+def _accepts(reference: Reference, leaves: Sequence[Tensor]) -> bool:
+    try:
+        outputs = reference(leaves)
+    except EipackError:
+        return False
+    floats = (leaf for leaf in outputs.leaves if leaf.is_floating_point())
+    return not any(bool(leaf.double().isnan().any()) for leaf in floats)
 
 
 def _by_spec(
@@ -164,14 +162,11 @@ def _by_spec(
     return torch.randint(int(low), int(high) + 1, shape, generator=generator).to(dtype)
 
 
-def _boolean(sample: Tensor, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    if bool(sample.all()) or not bool(sample.any()):
-        return torch.full(shape, bool(sample.flatten()[0]))
-    return torch.randint(0, 2, shape, generator=generator).bool()
-
-
 def _floating(sample: Tensor, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     values = sample.double()
+    if not bool(values.isfinite().all()):
+        index = torch.randint(0, values.numel(), shape, generator=generator)
+        return sample.flatten()[index]
     normal = torch.randn(shape, generator=generator, dtype=torch.float64)
     if sample.numel() < 2 or values.std() == 0:
         constant = float(values.flatten()[0])
@@ -182,7 +177,7 @@ def _floating(sample: Tensor, shape: tuple[int, ...], generator: torch.Generator
             drawn = drawn.abs()
         elif values.max() <= 0:
             drawn = -drawn.abs()
-        if 0 <= values.min() and values.max() <= 1:
+        if values.min() >= 0 and values.max() <= 1:
             drawn = drawn.clamp(0, 1)
     return drawn.to(sample.dtype)
 
@@ -202,10 +197,10 @@ def vocabularies(reference: Reference) -> dict[str, int]:
         if not isinstance(index, Tensor) or not isinstance(module, nn.Embedding):
             return
         for name, leaf in zip(reference.examples.names, leaves, strict=True):
-            if index.dtype == leaf.dtype and index.numel() == leaf.numel():
-                if torch.equal(index.flatten(), leaf.flatten()):
-                    size = module.num_embeddings
-                    found[name] = min(found.get(name, size), size)
+            alike = index.dtype == leaf.dtype and index.numel() == leaf.numel()
+            if alike and torch.equal(index.flatten(), leaf.flatten()):
+                size = module.num_embeddings
+                found[name] = min(found.get(name, size), size)
 
     modules = [m for m in reference.module.modules() if isinstance(m, nn.Embedding)]
     handles = [module.register_forward_pre_hook(watch) for module in modules]
@@ -216,35 +211,3 @@ def vocabularies(reference: Reference) -> dict[str, int]:
         for handle in handles:
             handle.remove()
     return found
-
-
-def user_draws(
-    parity_inputs: Any, reference: Reference, shapes: Shapes
-) -> Iterator[tuple[dict[str, int], list[Tensor]]]:
-    """Read the caller's own parity inputs: an iterable of argument tuples or keyword dicts.
-
-    Raises:
-        ParityInputsRequired: They miss a bound of a dynamic dimension.
-        UnsupportedModel, ExampleInputsRequired: One does not have the examples' structure.
-    """
-    from eipack.capture.examples import examples
-
-    seen: dict[str, set[int]] = {dim.name: set() for dim in shapes.dims}
-    drawn = []
-    for item in parity_inputs:
-        call = examples(reference.module, item, None)
-        if call.tree != reference.examples.tree:
-            raise ParityInputsRequired("a parity input has another structure than the examples")
-        sizes = shapes.sample_sizes(call)
-        for name, size in sizes.items():
-            seen[name].add(size)
-        drawn.append((sizes, list(call.leaves)))
-    if not drawn:
-        raise ParityInputsRequired("parity_inputs is empty")
-    for dim in shapes.dims:
-        missing = sorted({dim.min, dim.max or dim.min} - seen[dim.name])
-        if missing:
-            raise ParityInputsRequired(
-                f"parity_inputs never has {dim.name} = {missing[0]}, a bound of {dim}"
-            )
-    yield from drawn

@@ -49,9 +49,7 @@ def _onnx_call(reader: ProgramReader) -> Callable[..., list[Tensor]]:
     return run
 
 
-def backend_call(
-    reader: ProgramReader, target: Target
-) -> tuple[Callable[..., Any], Target] | None:
+def backend_call(reader: ProgramReader, target: Target) -> tuple[Callable[..., Any], Target] | None:
     """Return a backend's own program as a callable, None where its device is not here."""
     try:
         plugin, place = locate(target)

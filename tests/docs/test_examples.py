@@ -2,23 +2,27 @@
 
 Fences marked `python` run in one namespace a page, the lines of `console` fences that begin with
 `$ ` run with bash; both in one empty folder. Output that follows a command is compared, `...`
-stands for anything. A fence with `title="name"` is written to that file and not run. Further
-marks: `skip="reason"`, and `fails` where a non-zero exit code or an exception is what is shown.
+stands for anything; an `output` fence holds what the `python` fence before it prints. A fence with
+`title="name"` is written to that file and not run. Further marks: `skip="reason"`, and `fails`
+where a non-zero exit code or an exception is what is shown.
 """
 
 from __future__ import annotations
 
 import doctest
+import io
 import os
 import shlex
 import subprocess
 import sys
+import traceback
 import types
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
-from attrs import frozen
+from attrs import evolve, frozen
 from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parents[2]
@@ -38,13 +42,14 @@ class Example:
     language: str
     marks: dict[str, str]
     text: str
+    output: str = ""
 
     def __str__(self) -> str:
         return f"{self.page.name}:{self.line}"
 
 
 def examples(page: Path) -> list[Example]:
-    found = []
+    found: list[Example] = []
     for token in MarkdownIt().parse(page.read_text()):
         line = token.map[0] + 1 if token.map else 0
         if token.type == "code_block" and "```" in token.content:
@@ -52,7 +57,11 @@ def examples(page: Path) -> list[Example]:
         if token.type == "fence" and token.info:
             language, *marks = shlex.split(token.info)
             named = dict(mark.partition("=")[::2] for mark in marks)
-            found.append(_checked(Example(page, line, language, named, token.content)))
+            example = _checked(Example(page, line, language, named, token.content))
+            if language == "output":
+                found[-1] = _with_output(found[-1:], example)
+            else:
+                found.append(example)
     return [one for one in found if one.language in RUN or "title" in one.marks]
 
 
@@ -66,6 +75,12 @@ def _checked(example: Example) -> Example:
     return example
 
 
+def _with_output(before: list[Example], output: Example) -> Example:
+    if not before or before[0].language != "python" or before[0].output:
+        raise BadExample(f"{output}: output follows the python fence that prints it")
+    return evolve(before[0], output=output.text)
+
+
 def run(example: Example, module: types.ModuleType) -> None:
     text = example.text
     if text.startswith("--8<--"):
@@ -77,17 +92,22 @@ def run(example: Example, module: types.ModuleType) -> None:
     elif example.language == "console":
         for command, output in commands(text):
             run_command(example, command, output)
-    elif "fails" not in example.marks:
-        run_python(example, text, module)
     else:
-        with pytest.raises(Exception):  # noqa: B017, PT011 - the page says which
-            run_python(example, text, module)
+        run_python(example, text, module)
 
 
 def run_python(example: Example, text: str, module: types.ModuleType) -> None:
     # The blank lines give tracebacks, and inspect.getsource, the page's own line numbers.
     code = compile("\n" * example.line + text, str(example.page), "exec", dont_inherit=True)
-    exec(code, module.__dict__)
+    printed = io.StringIO()
+    with redirect_stdout(printed):
+        if "fails" in example.marks:
+            with pytest.raises(Exception) as caught:  # noqa: PT011 - the page says which
+                exec(code, module.__dict__)
+            printed.writelines(traceback.format_exception_only(caught.value))
+        else:
+            exec(code, module.__dict__)
+    compare(f"{example}:\n{printed.getvalue()}", example.output, printed.getvalue())
 
 
 def commands(text: str) -> list[tuple[str, str]]:
@@ -117,9 +137,13 @@ def run_command(example: Example, command: str, output: str) -> None:
     shown = f"{example}: $ {command}\n{done.stdout}"
     if (done.returncode != 0) != ("fails" in example.marks):
         raise BadExample(f"{shown}exit code {done.returncode}")
+    compare(shown, output, done.stdout)
+
+
+def compare(shown: str, expected: str, actual: str) -> None:
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-    if output.strip() and not doctest.OutputChecker().check_output(output, done.stdout, flags):
-        raise BadExample(f"{shown}but the page says:\n{output}")
+    if expected.strip() and not doctest.OutputChecker().check_output(expected, actual, flags):
+        raise BadExample(f"{shown}but the page says:\n{expected}")
 
 
 @pytest.fixture
@@ -203,6 +227,9 @@ def test_a_titled_fence_becomes_a_file_that_later_ones_of_the_page_import(
         "```console fails\n$ true\n```",
         "```console\noutput\n```",
         "```python skip\n1 / 0\n```",
+        "```python\nprint(1)\n```\n```output\n2\n```",
+        "```python fails\n1 / 0\n```\n```output\nKeyError\n```",
+        "```output\n1\n```",
         "```python oops\n1\n```",
         "```bash\n$ true\n```",
         "=== tab\n\n    ```python\n    1\n    ```",
@@ -213,6 +240,9 @@ def test_a_titled_fence_becomes_a_file_that_later_ones_of_the_page_import(
         "a command that should fail",
         "output without a command",
         "skip without a reason",
+        "other output of python",
+        "another exception",
+        "output without python",
         "an unknown mark",
         "a language that is not run",
         "a fence in indented text",
@@ -223,5 +253,14 @@ def test_a_wrong_example_is_caught(run_text: Callable[[str], None], text: str) -
         run_text(text)
 
 
+def test_an_output_fence_is_what_the_python_before_it_prints(
+    run_text: Callable[[str], None],
+) -> None:
+    run_text("```python\nprint(1, 2)\n```\nA line of prose.\n```output\n1 ...\n```")
+
+
 def test_an_expected_failure_passes(run_text: Callable[[str], None]) -> None:
-    run_text("```console fails\n$ false\n```\n```python fails\n1 / 0\n```")
+    run_text(
+        "```console fails\n$ false\n```\n"
+        "```python fails\n1 / 0\n```\n```output\nZeroDivisionError: division by zero\n```"
+    )

@@ -3,7 +3,8 @@
 Programs captured on the CPU are moved: weights are copied to the device once,
 and constants in the graph that name the CPU are made to name the device. Inputs
 go through pinned memory; outputs come back to the host, synchronised, unless
-`outputs_on="device"` was asked for.
+`outputs_on="device"` was asked for. Float32 means float32: loading a program turns
+TF32 convolutions off, which is a setting of the whole process.
 """
 
 from __future__ import annotations
@@ -39,10 +40,18 @@ class CudaBackend(TorchBackend):
         """Return inference mode on the target's device."""
         import torch
 
+        device = torch.cuda.device(self.torch_device(target))
         stack = ExitStack()
         stack.enter_context(torch.inference_mode())
-        stack.enter_context(torch.cuda.device(self.torch_device(target)))
+        stack.enter_context(device)
         return stack
+
+    def load(self, reader: ProgramReader, target: Target, options: LoadOptions) -> Runner:
+        """Copy the program's weights to the device."""
+        import torch
+
+        torch.backends.cudnn.allow_tf32 = False
+        return super().load(reader, target, options)
 
     def runner(
         self,
@@ -74,6 +83,8 @@ class CudaRunner:
         outputs = (result,) if isinstance(result, torch.Tensor) else tuple(result)
         if self._to_host:
             outputs = tuple(self._from_device(tensor) for tensor in outputs)
+        else:  # an output may be a weight, and the caller may write to outputs
+            outputs = tuple(tensor.clone() for tensor in outputs)
         torch.cuda.current_stream(self._device).synchronize()
         return outputs
 

@@ -1,0 +1,123 @@
+"""`eipack demo`: the whole journey on this machine, by the commands that anybody can type."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Final
+
+import click
+
+from eipack.cli.arguments import FILE, example
+from eipack.cli.printing import console, size_text
+from eipack.errors import PackageIOError
+
+_RESNET: Final = "torchvision:resnet18 --weights none --method trace --method script"
+_GPT: Final = (
+    "transformers:openai-gpt --weights none --input input_ids=1x7:int64 --program torchscript"
+)
+
+
+@click.command(epilog=example("eipack demo --folder demo --calls 200"))
+@click.option(
+    "--folder", type=FILE, default=Path("demo"), show_default=True, help="Where to write."
+)
+@click.option(
+    "--calls",
+    type=click.IntRange(min=1),
+    default=200,
+    show_default=True,
+    help="How many calls to measure for each program and target.",
+)
+@click.pass_context
+def demo(ctx: click.Context, folder: Path, calls: int) -> None:
+    """Package, run and measure two models here.
+
+    They are ResNet-18 of torchvision and OpenAI GPT of transformers. Nothing is downloaded: the
+    weights are random, on which neither the commands nor the times depend. Takes about a minute
+    and 600 MB on two cores; every command is shown as you would type it.
+    """
+    began = perf_counter()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PackageIOError(f"cannot make the folder {folder}: {error.strerror}") from error
+    resnet, gpt = folder / "resnet18.eipack", folder / "openai-gpt.eipack"
+    _say("One model, one file, any target", style="bold")
+    _say(
+        "Two models from the libraries that are installed, with random weights (nothing is "
+        "downloaded)."
+    )
+    _say("\nPackage them: each program must agree with the model before anything is written")
+    _do(ctx, "export", *shlex.split(_RESNET), "--force", "-o", resnet)
+    _do(ctx, "export", *shlex.split(_GPT), "--force", "-o", gpt)
+    _say("\nLook inside, without loading anything")
+    _do(ctx, "inspect", resnet)
+    _say("\nRun them: signing and digests are verified first")
+    _do(ctx, "run", resnet)
+    _do(ctx, "run", gpt)
+    targets = local_targets()
+    places = [word for target in targets for word in ("--target", target)]
+    _say(f"\nMeasure them on {' and '.join(targets)}, with the package's own samples")
+    both = ("--program", "trace", "--program", "script")
+    for package, programs in ((resnet, both), (gpt, ("--program", "torchscript"))):
+        report = package.with_suffix(".json")
+        _do(ctx, "bench", package, *places, *programs, "--calls", calls, "--json", report)
+    if len(targets) == 1:
+        _say("This machine has no GPU that torch can see; with one, cuda:0 is measured beside cpu.")
+    _close(folder, resnet, perf_counter() - began)
+
+
+def local_targets() -> list[str]:
+    """Name the processor and the first GPU, as far as they are here."""
+    import eipack
+
+    return [
+        str(device.target)
+        for device in eipack.devices()
+        if device.healthy
+        and device.target.device in ("cpu", "cuda")
+        and device.target.engine is None
+        and not device.target.ordinal
+    ]
+
+
+def _say(text: str, style: str = "") -> None:
+    console().print(text, style=style or None)
+
+
+def _do(ctx: click.Context, *words: str | int | Path) -> None:
+    """Show a command as one would type it, and do it in this process."""
+    from eipack.cli.root import root
+
+    typed = [str(word) for word in words]
+    shown = [word for word in typed if word != "--force"]
+    _say(f"$ eipack {shlex.join(shown)}", style="bold green")
+    command = root.get_command(ctx, typed[0])
+    if command is None:
+        raise click.UsageError(f"there is no command {typed[0]!r}")
+    with command.make_context(typed[0], typed[1:], parent=ctx) as inner:
+        command.invoke(inner)
+
+
+def _close(folder: Path, resnet: Path, seconds: float) -> None:
+    _say(f"\nDone in {seconds:.0f} s; this is what was written:", style="bold")
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".eipack", ".json"):
+            _say(f"  {path}  {size_text(path.stat().st_size)}")
+    _say("Commands to try next:", style="bold")
+    for words in _next(resnet):
+        _say(f"  eipack {shlex.join(words)}")
+
+
+def _next(resnet: Path) -> Sequence[Sequence[str]]:
+    out = str(resnet.with_suffix(".pt"))
+    return (
+        ("extract", str(resnet), "--program", "trace", "-o", out),
+        ("export", "torchvision:resnet18", "--weights", "none", "--dynamic", "x:0=batch:1:8"),
+        ("diff", str(resnet), "resnet18.eipack"),
+        ("trust", "show"),
+        ("--help",),
+    )

@@ -1,0 +1,95 @@
+"""What commands print: tables and facts for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+_WIDE: Final = 1000
+
+
+def console(*, err: bool = False) -> Console:
+    """Return a rich console; it prints text as it is, colours only on a terminal.
+
+    In a pipe no line is wrapped, unless COLUMNS says how wide one may be.
+    """
+    from rich.console import Console
+
+    stream = sys.stderr if err else sys.stdout
+    width = None if stream.isatty() or os.environ.get("COLUMNS") else _WIDE
+    return Console(stderr=err, width=width, markup=False, highlight=False, emoji=False)
+
+
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()
+) -> None:
+    """Print rows under headings; the columns named in `right` are aligned to the right."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left")
+    for row in rows:
+        table.add_row(*row)
+    _print(table)
+
+
+def _print(table: Table) -> None:
+    terminal = console()
+    if terminal.is_terminal:
+        terminal.print(table)
+        return
+    with terminal.capture() as text:
+        terminal.print(table)
+    for line in text.get().splitlines():
+        click.echo(line.rstrip())  # rich fills the last column with blanks
+
+
+def print_facts(facts: Iterable[tuple[str, str]]) -> None:
+    """Print labelled lines; a label that repeats the one above is left out."""
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="cyan")
+    table.add_column()
+    above = ""
+    for label, text in facts:
+        table.add_row("" if label == above else label, text)
+        above = label
+    _print(table)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as indented JSON."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def note(text: str) -> None:
+    """Tell a person something beside the result, on stderr."""
+    click.echo(f"eipack: {text}", err=True)
+
+
+def size_text(nbytes: int) -> str:
+    """Write a number of bytes for people, in powers of 1000."""
+    if nbytes < 1000:
+        return f"{nbytes} B"
+    value = float(nbytes)
+    for unit in ("kB", "MB", "GB"):
+        value /= 1000
+        if value < 999.95:
+            return f"{value:.1f} {unit}"
+    return f"{value / 1000:.1f} TB"
+
+
+def plural(count: int, noun: str) -> str:
+    """Write a count with its noun."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

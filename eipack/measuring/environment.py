@@ -1,0 +1,74 @@
+"""Where and with what a benchmark ran."""
+
+from __future__ import annotations
+
+import os
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+if TYPE_CHECKING:
+    from eipack.package import Package
+
+
+@frozen
+class Environment:
+    """The machine, the versions and the package behind a report's figures.
+
+    `date` is when the run began (UTC, ISO 8601); `cores` are those that the process may use,
+    `threads` those that torch uses within an operator; `package_digest` is the manifest's,
+    and so stands for every byte of the package.
+    """
+
+    date: str
+    machine: str
+    cores: int
+    system: str
+    python: str
+    torch: str
+    threads: int
+    eipack: str
+    package: str
+    package_version: str | None
+    package_digest: str
+
+
+def describe(package: Package) -> Environment:
+    """Describe this process, and the package it measures."""
+    import torch
+
+    from eipack import __version__
+
+    return Environment(
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        machine=machine(),
+        cores=len(os.sched_getaffinity(0)),
+        system=f"{platform.system()} {platform.machine()}",
+        python=platform.python_version(),
+        torch=str(torch.__version__),
+        threads=torch.get_num_threads(),
+        eipack=__version__,
+        package=package.name,
+        package_version=package.version,
+        package_digest=manifest_digest(package),
+    )
+
+
+def manifest_digest(package: Package) -> str:
+    """Return the digest of the package's manifest, which lists the digest of everything else."""
+    from eipack.archive import digest_bytes
+
+    return digest_bytes(package.manifest.to_json())
+
+
+def machine() -> str:
+    """Return the processor's name, or the architecture where it has none."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
