@@ -26,6 +26,7 @@ from eipack.errors import (
 )
 from eipack.manifest import ProgramRecord
 from eipack.package import Package
+from eipack.package.stored import StoredProgram
 from eipack.registry import locate
 from eipack.signature import Signature
 from eipack.target import Target
@@ -58,6 +59,8 @@ class Session:
         target: Target,
         runner: Runner,
         workers: int,
+        *,
+        owns_package: bool,
     ) -> None:
         signature = package.signature
         self.target = target
@@ -72,6 +75,8 @@ class Session:
         self._runner: Runner | None = runner
         self._check_file = package.watch() if package.mapped else None
         self._forked = False
+        self._closing = False
+        self._owns_package = owns_package
         self._workers = workers
         self._executor: ThreadPoolExecutor | None = None
         self._lock = Lock()
@@ -144,7 +149,7 @@ class Session:
             SessionForked: The session belongs to the parent process.
         """
         with self._lock:
-            if self._runner is None or self._forked:
+            if self._closing or self._forked:
                 raise self._unusable()
             if self._executor is None:
                 self._executor = ThreadPoolExecutor(self._workers, "eipack-session")
@@ -155,14 +160,20 @@ class Session:
         return await asyncio.wrap_future(self.submit(*args, **kwargs))
 
     def close(self) -> None:
-        """Release program and weights; calling it again does nothing."""
+        """Release program and weights when calls that were submitted are done.
+
+        Calling it again does nothing. A package that `load` opened is closed too.
+        """
         with self._lock:
+            self._closing = True
             executor, self._executor = self._executor, None
         if executor is not None and not self._forked:
             executor.shutdown(wait=True)
         self._runner = None
         self._check_file = None
         self._finalizer()
+        if self._owns_package:
+            self.package.close()
 
     def __enter__(self) -> Self:
         return self
@@ -223,20 +234,29 @@ def load(
     """
     wanted = current_target() if target is None else Target.parse(target)
     plugin, place = locate(wanted)
-    opened = package if isinstance(package, Package) else Package.open(package)
-    record = choose(opened, plugin, place, program)
-    opened.check_trust(trust)
-    reader = opened.read_program(record)
-    load_options = LoadOptions(outputs_on=outputs_on)
+    owns = not isinstance(package, Package)
+    opened = Package.open(package) if not isinstance(package, Package) else package
     try:
-        runner = plugin.load(reader, place, load_options)
+        record = choose(opened, plugin, place, program)
+        opened.check_trust(trust)
+        runner = _load(plugin, opened.read_program(record), place, LoadOptions(outputs_on))
+        return Session(opened, record, plugin, place, runner, workers, owns_package=owns)
+    except BaseException:
+        if owns:
+            opened.close()
+        raise
+
+
+def _load(backend: Backend, reader: StoredProgram, place: Target, options: LoadOptions) -> Runner:
+    try:
+        return backend.load(reader, place, options)
     except EipackError:
         raise
     except Exception as error:
         raise ExecutionFailed(
-            f"{opened.name} cannot be loaded on {place}: {_reason(error)}", target=str(place)
+            f"{reader.manifest.name} cannot be loaded on {place}: {_reason(error)}",
+            target=str(place),
         ) from error
-    return Session(opened, record, plugin, place, runner, workers)
 
 
 def choose(

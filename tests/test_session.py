@@ -165,10 +165,13 @@ def test_closing_unmaps_the_weights(path: Path, program: str) -> None:
     session = eipack.load(path, program=program)
     session(torch.randn(2, 3), torch.randn(2))
     assert mapped(path)
+    descriptors = len(list(Path("/proc/self/fd").iterdir()))
     session.close()
-    del session
     gc.collect()
     assert not mapped(path)
+    assert len(list(Path("/proc/self/fd").iterdir())) < descriptors
+    assert "closed" in repr(session)
+    assert str(session.info.target) == "cpu"
 
 
 def test_garbage_collection_releases_everything(path: Path) -> None:

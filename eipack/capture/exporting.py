@@ -69,13 +69,13 @@ def export(
     report = progress or (lambda _: None)
     reference, found_name = open_reference(model, inputs, kwargs)
     options = Options(dynamic_shapes, input_specs, parity_inputs, allow_traced_branches)
+    found = collect(assets or {})
     targets = _targets(target)
     needs = plan(method, programs, targets, reference.origin)
     methods = frozenset(m for need in needs for request in need for m in request.methods)
     with preserved(reference.module) as snapshot:
         maker = Maker(reference, snapshot, options, methods, report)
         proven = _make(maker, needs, targets)
-        found = collect(assets or {})
         return _pack(maker, proven, found, name or found_name, version, report)
 
 

@@ -14,7 +14,7 @@ from eipack.capture.dims import Shapes, declare, enlarge
 from eipack.capture.guards import guards_in, spread, violations
 from eipack.capture.plan import Need
 from eipack.capture.preserve import Snapshot
-from eipack.capture.reference import Reference
+from eipack.capture.reference import Reference, translated
 from eipack.capture.symbols import differences, shapes_of
 from eipack.capture.witness import reads_data
 from eipack.dtypes import dtype_name
@@ -173,12 +173,13 @@ class Maker:
         The result is checked on the target if it is here; else the evidence has no checks.
         """
         plugin = backend(target)
-        native = plugin.compile(proven.staged.program, target)
-        if native is proven.staged.program:
-            return None
+        with translated(f"compile for {target}"):
+            native = plugin.compile(proven.staged.program, target)
+            if native is proven.staged.program:
+                return None
+            staged = stage(evolve(native, target=target), plugin)
+            found = backend_call(staged, target)
         self._report(f"checking the {native.kind} program on {target}")
-        staged = stage(evolve(native, target=target), plugin)
-        found = backend_call(staged, target)
         checks = () if found is None else self.trials.run(found[0], native.kind)
         return Proven(staged, Evidence(native.kind, self._judge, str(target), checks))
 

@@ -123,7 +123,7 @@ def same_bytes(left: Tensor, right: Tensor) -> bool:
         return True
     if left.shape != right.shape or left.dtype != right.dtype:
         return False
-    left, right = left.detach().contiguous(), right.contiguous()
+    left, right = (t.detach().resolve_conj().resolve_neg().contiguous() for t in (left, right))
     return torch.equal(left.view(-1).view(torch.uint8), right.view(-1).view(torch.uint8))
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from eipack.backend import LoadOptions, ProgramReader
-from eipack.errors import DependencyMissing, DeviceNotFound
+from eipack.errors import DependencyMissing, DeviceNotFound, ParityFailed
 from eipack.kinds import codec
 from eipack.registry import locate
 from eipack.target import Target
@@ -37,9 +37,15 @@ def _onnx_call(reader: ProgramReader) -> Callable[..., list[Tensor]]:
     model = codec("onnx").load(reader, torch.device("cpu"))
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    try:
+        session = onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:
+        raise ParityFailed(
+            f"the onnx program cannot be proved, since onnxruntime does not run it: {error}",
+            program="onnx",
+        ) from error
     names = [item.name for item in session.get_inputs()]
 
     def run(*leaves: Tensor) -> list[Tensor]:

@@ -71,8 +71,8 @@ def trusted_keys() -> list[TrustedKey]:
 def add(public_key: PublicKey, label: str) -> TrustedKey:
     """Trust a key from now on; for a key that was added before, change its label.
 
-    Raises KeyUnavailable where the store is damaged or cannot be written, ValueError for a label
-    that is not one printable line of at most 100 characters.
+    Raises TrustStoreDamaged where the store is damaged, KeyUnavailable where it cannot be
+    written, ValueError for a label that is not one printable line of at most 100 characters.
     """
     if not label.strip() or not label.isprintable() or len(label) > _LONGEST_LABEL:
         raise ValueError(f"a label is one printable line of 1 to {_LONGEST_LABEL} characters")
@@ -93,7 +93,7 @@ def add(public_key: PublicKey, label: str) -> TrustedKey:
 def remove(name: str) -> TrustedKey:
     """Stop trusting the one added key whose key id or label is, or else starts with, `name`.
 
-    The `ec-p256:` of a key id may be left out. Raises KeyUnavailable if none or several match.
+    The `ec-p256:` of a key id may be left out. Raises KeyNotFound if none or several match.
     """
     path = _store_path()
     with changing(path.parent, _REMEDY):

@@ -184,7 +184,7 @@ class TestRemove:
     def test_a_key_of_the_environment_is_said_to_be_there(self, monkeypatch, tmp_path, alice):
         (tmp_path / "carol.pem").write_text(SigningKey.generate().public.pem)
         monkeypatch.setenv("EIPACK_TRUSTED_KEYS", str(tmp_path / "carol.pem"))
-        with pytest.raises(KeyUnavailable, match=r"carol\.pem"):
+        with pytest.raises(KeyNotFound, match=r"carol\.pem"):
             remove("carol")
 
 
