@@ -63,7 +63,10 @@ def model_state(model: nn.Module) -> dict[str, Any]:
         state[f"{name}: training"] = part.training
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         data = tensor.detach()
-        value = str(data) if data.is_quantized else data.cpu().double().numpy().tobytes()
+        value = str(data)
+        if not data.is_quantized:
+            wide = torch.complex128 if data.is_complex() else torch.float64
+            value = data.cpu().resolve_conj().to(wide).numpy().tobytes()
         state[name] = (id(tensor), tensor.requires_grad, id(tensor.grad), tensor.device, value)
     return state
 

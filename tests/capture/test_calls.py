@@ -261,3 +261,16 @@ def test_a_lambda_inside_the_model_is_no_obstacle(export, answer):
 
     model = nn.Sequential(nn.Linear(4, 4), Inner()).eval()
     torch.testing.assert_close(answer(export(model, (X,)), X), model(X))
+
+
+def test_a_conjugated_buffer_is_one_like_any_other(export, answer):
+    class Conjugated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("wave", torch.randn(4, dtype=torch.complex64).conj())
+
+        def forward(self, x):
+            return (self.wave * x).imag
+
+    model = Conjugated().eval()
+    torch.testing.assert_close(answer(export(model, (X,)), X), model(X))

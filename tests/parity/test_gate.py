@@ -10,7 +10,7 @@ from torch import nn
 
 import eipack
 from eipack.capture.reference import flat_module
-from eipack.errors import ParityFailed
+from eipack.errors import CaptureFailed, ParityFailed
 from eipack.parity.tolerance import Difference
 
 X = torch.linspace(-1, 1, 12).reshape(3, 4)
@@ -222,3 +222,18 @@ def test_evidence_can_be_drawn_again_from_its_seed():
     again = [drawer.draw({"batch": 7}, seed=5)[0] for _ in range(2)]
     assert torch.equal(*again)
     assert not torch.equal(again[0], drawer.draw({"batch": 7}, seed=6)[0])
+
+
+def test_an_onnx_program_that_onnxruntime_cannot_run_is_refused_in_words():
+    model = nn.Linear(4, 4).eval().bfloat16()
+    with pytest.raises(ParityFailed, match="cannot be proved, since onnxruntime does not run it"):
+        eipack.export(model, (X.bfloat16(),), programs="onnx")
+
+
+def test_whatever_a_plugins_compiler_raises_is_translated(monkeypatch):
+    def broken(self, program, target):
+        raise ZeroDivisionError("no code today")
+
+    monkeypatch.setattr("eipack.backend.Backend.compile", broken)
+    with pytest.raises(CaptureFailed, match="compile for cpu failed: no code today"):
+        eipack.export(nn.Linear(4, 4).eval(), (X,), target="cpu")
