@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     )
     from eipack.capture.exporting import export
     from eipack.errors import EipackError
+    from eipack.loading import load
     from eipack.measuring import Report, benchmark
     from eipack.package import Package
     from eipack.package.difference import Difference, diff
     from eipack.parity.draw import InputSpec
     from eipack.registry import backends, devices
-    from eipack.session import Session, load
+    from eipack.session import Session
     from eipack.signature import Dim, Signature, TensorSpec
     from eipack.signing import sign, verify
     from eipack.target import Target
@@ -58,7 +59,7 @@ _HOMES = {
     "devices": "registry",
     "diff": "package.difference",
     "export": "capture.exporting",
-    "load": "session",
+    "load": "loading",
     "sign": "signing",
     "use": "ambient",
     "verify": "signing",

@@ -4,34 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import os
-import platform
 import weakref
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
-from typing import Any, Literal, Self
+from typing import Any, Self
 
-import torch
 from attrs import frozen
 from torch import Tensor
 
-from eipack.ambient import current_target
-from eipack.backend import Backend, LoadOptions, Runner
+from eipack.backend import Backend, Runner
 from eipack.enforce import Enforcer
 from eipack.errors import (
     EipackError,
     ExecutionFailed,
-    ProgramNotFound,
     SessionClosed,
     SessionForked,
 )
 from eipack.manifest import ProgramRecord
 from eipack.package import Package
-from eipack.package.stored import StoredProgram
-from eipack.registry import locate
 from eipack.signature import Signature
 from eipack.target import Target
 from eipack.tree import unflatten
-from eipack.trust import Trust
 
 
 @frozen
@@ -125,7 +118,7 @@ class Session:
             raise
         except Exception as error:
             raise ExecutionFailed(
-                f"{self.package.name} failed on {self.target}: {_reason(error)}",
+                f"{self.package.name} failed on {self.target}: {reason_of(error)}",
                 target=str(self.target),
             ) from error
         if self._single and isinstance(result, Tensor):
@@ -200,106 +193,10 @@ def _mark_forked() -> None:
 os.register_at_fork(after_in_child=_mark_forked)
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Return the line of a foreign error that says what went wrong."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__
     # TorchScript tells where before it tells what
     return lines[-1 if "TorchScript interpreter" in lines[0] else 0][:300]
-
-
-def load(
-    package: Package | str | os.PathLike[str],
-    target: str | Target | None = None,
-    *,
-    program: str | None = None,
-    trust: Trust = None,
-    outputs_on: Literal["host", "device"] = "host",
-    workers: int = 1,
-) -> Session:
-    """Open a package on a target.
-
-    `target` defaults to that of `eipack.use`, else `cpu`. `program` names one by id, kind or
-    method; by default the backend's preferred kind is taken. `trust` limits the accepted
-    signers to a key, the path of a PEM file, or a list of them. `workers` is the number
-    of threads behind `submit` and `arun`.
-
-    Raises:
-        UntrustedPackage: No trusted key has signed the package.
-        DigestMismatch: Something in the file differs from its digest.
-        BackendNotFound: No plugin serves the target.
-        DeviceNotFound: The device is not there.
-        ProgramNotFound: The backend cannot run any of the package's programs.
-        ExecutionFailed: The backend fails to load the program.
-    """
-    wanted = current_target() if target is None else Target.parse(target)
-    plugin, place = locate(wanted)
-    owns = not isinstance(package, Package)
-    opened = Package.open(package) if not isinstance(package, Package) else package
-    try:
-        record = choose(opened, plugin, place, program)
-        opened.check_trust(trust)
-        runner = _load(plugin, opened.read_program(record), place, LoadOptions(outputs_on))
-        return Session(opened, record, plugin, place, runner, workers, owns_package=owns)
-    except BaseException:
-        if owns:
-            opened.close()
-        raise
-
-
-def _load(backend: Backend, reader: StoredProgram, place: Target, options: LoadOptions) -> Runner:
-    try:
-        return backend.load(reader, place, options)
-    except EipackError:
-        raise
-    except Exception as error:
-        raise ExecutionFailed(
-            f"{reader.manifest.name} cannot be loaded on {place}: {_reason(error)}",
-            target=str(place),
-        ) from error
-
-
-def choose(
-    package: Package, backend: Backend, target: Target, program: str | None
-) -> ProgramRecord:
-    """Pick the program a backend will run: the one named, else the first of its preferred kind.
-
-    Programs that need a later torch or Python than this one are passed over.
-
-    Raises:
-        ProgramNotFound: There is none that it can run.
-    """
-    if program is not None:
-        record = package.program(program)
-        if record.kind not in backend.kinds:
-            raise ProgramNotFound(
-                f"{target} cannot run {record.kind} programs; it runs {', '.join(backend.kinds)}"
-            )
-        candidates = [record]
-    else:
-        candidates = [r for kind in backend.kinds for r in package.programs if r.kind == kind]
-    if not candidates:
-        there = ", ".join(record.id for record in package.programs)
-        raise ProgramNotFound(
-            f"{target} runs {', '.join(backend.kinds)}; {package.path} has {there}: export it "
-            f"again with target={str(target)!r}"
-        )
-    for record in candidates:
-        if _new_enough(record):
-            return record
-    raise ProgramNotFound(
-        f"the {candidates[0].id} program of {package.path} needs torch >= "
-        f"{candidates[0].lowest_torch} and Python >= {candidates[0].lowest_python}; this is torch "
-        f"{torch.__version__} on Python {platform.python_version()}"
-    )
-
-
-def _new_enough(record: ProgramRecord) -> bool:
-    needed = (record.lowest_torch or "0.0", record.lowest_python)
-    here = (torch.__version__, platform.python_version())
-    return all(_release(has) >= _release(needs) for has, needs in zip(here, needed, strict=True))
-
-
-def _release(version: str) -> tuple[int, ...]:
-    """Read major and minor of a version such as `2.13.0+cpu`."""
-    return tuple(int(part) for part in version.split(".")[:2])

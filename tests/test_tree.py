@@ -82,7 +82,7 @@ def test_constants_are_kept_where_they_are_allowed():
         ({1.5: T}, "a dict cannot be packaged"),
         ({T}, "a set cannot be packaged"),
     ],
-    ids=str,
+    ids=["number", "text", "object", "float keys", "set"],
 )
 def test_what_is_no_tensor_is_named_with_its_place(value, message):
     with pytest.raises(UnsupportedModel, match=message):

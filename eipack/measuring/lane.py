@@ -62,8 +62,8 @@ class Lane:
             self.failure = error
 
     def _load(self, package: Package, trust: Trust) -> Session:
+        from eipack.loading import load
         from eipack.registry import locate
-        from eipack.session import load
 
         # Importing a plugin and its engine is no part of loading a package.
         plugin, place = locate(self.target)

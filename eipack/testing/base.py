@@ -10,8 +10,9 @@ import pytest
 
 from eipack.backend import Backend
 from eipack.errors import DeviceNotFound
+from eipack.loading import load
 from eipack.registry import backend as registered
-from eipack.session import Session, load
+from eipack.session import Session
 from eipack.target import Target
 from eipack.testing.exports import folder, package_of
 from eipack.testing.models import ZooModel

@@ -10,10 +10,10 @@ from attrs import evolve
 from eipack.backend import Backend, Device, LoadOptions
 from eipack.errors import BackendError, DeviceNotFound
 from eipack.kinds import PORTABLE
+from eipack.loading import load
 from eipack.package import Package
 from eipack.registry import backend as registered
 from eipack.registry import names
-from eipack.session import load
 from eipack.target import Target
 from eipack.testing.answers import require_answer
 from eipack.testing.base import ContractBase

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from eipack.errors import EipackError
+from eipack.loading import load
 from eipack.package.stored import StoredProgram
-from eipack.session import load
 from eipack.testing.base import ContractBase
 from eipack.testing.models import call
 from eipack.testing.promise import promise

@@ -11,9 +11,9 @@ import torch
 from eipack.backend import Program
 from eipack.errors import DependencyMissing, EipackError
 from eipack.kinds import PORTABLE
+from eipack.loading import load
 from eipack.package import Package
 from eipack.parity.engines import gate_call
-from eipack.session import load
 from eipack.testing.answers import require_answer, require_equal
 from eipack.testing.base import ContractBase
 from eipack.testing.models import ZooModel, tensors
