@@ -78,7 +78,8 @@ class Captures:
                 raise MethodConflict("an exported program stays one; it cannot be scripted")
             module = self._once("torchscript from export", lambda: from_exported(exported))
             return Program(kind, module, signature, method)
-        outputs = [spec.name for spec in signature.outputs]
         names = self._reference.examples.identifiers
+        # one name for an input and an output would be one value to ONNX
+        outputs = [f"output_{s.name}" if s.name in names else s.name for s in signature.outputs]
         model = self._once("onnx from export", lambda: to_onnx(exported, names, outputs))
         return Program(kind, model, signature, method)
