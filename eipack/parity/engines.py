@@ -50,7 +50,8 @@ def _onnx_call(reader: ProgramReader) -> Callable[..., list[Tensor]]:
 
     def run(*leaves: Tensor) -> list[Tensor]:
         feed = {name: leaf.numpy() for name, leaf in zip(names, leaves, strict=True)}
-        return [torch.from_numpy(array) for array in session.run(None, feed)]
+        # an output that is an input lies in memory that goes with the feed
+        return [torch.from_numpy(array).clone() for array in session.run(None, feed)]
 
     return run
 
