@@ -7,6 +7,7 @@ from typing import Any
 
 from eipack.backend import Program
 from eipack.capture.dims import Shapes
+from eipack.capture.examples import distinct
 from eipack.capture.exported import Exported, export_program, to_onnx
 from eipack.capture.reference import Reference
 from eipack.capture.torchscript import Trace, from_exported, script, trace
@@ -80,6 +81,7 @@ class Captures:
             return Program(kind, module, signature, method)
         names = self._reference.examples.identifiers
         # one name for an input and an output would be one value to ONNX
-        outputs = [f"output_{s.name}" if s.name in names else s.name for s in signature.outputs]
+        wanted = (f"output_{s.name}" if s.name in names else s.name for s in signature.outputs)
+        outputs = distinct([*names, *wanted])[len(names) :]
         model = self._once("onnx from export", lambda: to_onnx(exported, names, outputs))
         return Program(kind, model, signature, method)

@@ -97,6 +97,12 @@ def _by_parameter(dynamic_shapes: Any | None, examples: Examples) -> dict[str, A
     )
 
 
+def _no_container(spec: Any, name: str) -> UnsupportedModel:
+    return UnsupportedModel(
+        f"dynamic_shapes of {name!r} is {spec!r}; pass a dict by axis, as {{0: Dim('batch')}}"
+    )
+
+
 class _Reader:
     def __init__(self) -> None:
         self.dims: dict[str, Dim] = {}
@@ -109,6 +115,8 @@ class _Reader:
             name, shape = next(leaves)
             result.append(self._shape(spec, name, shape))
             return
+        if spec is not None and not isinstance(spec, Mapping | tuple | list):
+            raise _no_container(spec, path)
         labels: Sequence[str | int] = tree.keys or range(len(tree.children))
         for label, child in zip(labels, tree.children, strict=True):
             inner = None
@@ -121,6 +129,8 @@ class _Reader:
     def _shape(self, spec: Any, name: str, shape: tuple[int, ...]) -> tuple[Size, ...]:
         if spec is None:
             return shape
+        if not isinstance(spec, Mapping | tuple | list):
+            raise _no_container(spec, name)
         by_axis = dict(spec) if isinstance(spec, Mapping) else dict(enumerate(spec))
         sizes: list[Size] = list(shape)
         for axis, dim in by_axis.items():

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import keyword
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -30,13 +31,7 @@ class Examples:
     @property
     def identifiers(self) -> tuple[str, ...]:
         """Return the names as distinct Python identifiers."""
-        taken: list[str] = []
-        for name in self.names:
-            base = re.sub(r"\W", "_", name)
-            base = f"input_{base}" if not base or base[0].isdigit() else base
-            count = taken.count(base)
-            taken.append(f"{base}_{count}" if count else base)
-        return tuple(taken)
+        return distinct(_identifier(name) for name in self.names)
 
     def nest(self, leaves: Sequence[Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return tensors as the arguments of the model's call."""
@@ -47,6 +42,26 @@ class Examples:
     def with_leaves(self, leaves: Sequence[Tensor]) -> Examples:
         """Return the same call with other tensors."""
         return evolve(self, leaves=tuple(leaves))
+
+
+def distinct(names: Iterable[str]) -> tuple[str, ...]:
+    """Append a number to each name that an earlier one has, such that no two are equal."""
+    wanted = list(names)
+    issued: dict[str, None] = {}
+    for name in wanted:
+        chosen, number = name, 0
+        while chosen in issued or (number and chosen in wanted):
+            number += 1
+            chosen = f"{name}_{number}"
+        issued[chosen] = None
+    return tuple(issued)
+
+
+def _identifier(name: str) -> str:
+    base = re.sub(r"\W", "_", name, flags=re.ASCII)
+    if not base or base[0].isdigit():
+        return f"input_{base}"
+    return f"{base}_" if keyword.iskeyword(base) else base
 
 
 def examples(
@@ -74,7 +89,7 @@ def examples(
     return Examples(
         tree=tree,
         leaves=tuple(leaf.detach().to(device) for leaf in leaves),
-        names=tuple(paths),
+        names=distinct(paths),
         positional=len(args),
     )
 
@@ -141,30 +156,58 @@ def _parameter_names(model: nn.Module, count: int) -> list[str]:
 def derive(model: nn.Module) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Find example inputs in what the model's library left on it.
 
-    Sources: `example_input_array` (Lightning), `dummy_inputs` (transformers) and the
-    input size in the metadata of torchvision's pretrained weights.
+    Sources: `example_input_array` (Lightning), `dummy_inputs` and the image size in the
+    configuration (transformers), and the input size in the metadata of torchvision's
+    pretrained weights.
+
+    Raises:
+        ExampleInputsRequired: There is none.
     """
     array = getattr(model, "example_input_array", None)
     if array is not None:
         return _split(array, None)
+    main, shape = getattr(model, "main_input_name", None), _configured_shape(model)
+    if main == "pixel_values" and shape is not None:
+        return (), {main: _normal(shape, model)}
     dummies = getattr(model, "dummy_inputs", None)
     if isinstance(dummies, Mapping) and dummies:
+        if isinstance(main, str) and main not in dummies:  # transformers' own are for text
+            raise ExampleInputsRequired(
+                f"no example inputs for {type(model).__name__}: its main input is {main!r}, whose "
+                f"size it does not tell; pass inputs={{{main!r}: tensor}}"
+            )
         return (), dict(dummies)
     shape = _torchvision_shape(model)
     if shape is not None:
-        generator = torch.Generator().manual_seed(0)
-        dtype = next((p.dtype for p in model.parameters()), torch.float32)
-        return (torch.randn(shape, generator=generator).to(dtype),), {}
+        return (_normal(shape, model),), {}
     raise ExampleInputsRequired(
         f"no example inputs for {type(model).__name__}: pass inputs=(tensor, …) with the "
         "arguments of one call (or a dict of keywords)"
     )
 
 
-def _torchvision_shape(model: nn.Module) -> tuple[int, ...] | None:
-    """Read the input size of a torchvision classifier from the weights that fit its class.
+def _normal(shape: Sequence[int], model: nn.Module) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    dtype = next((p.dtype for p in model.parameters()), torch.float32)
+    return torch.randn(tuple(shape), generator=generator).to(dtype)
 
-    Videos and other tasks whose weights state no single crop size give None.
+
+def _configured_shape(model: nn.Module) -> tuple[int, ...] | None:
+    """Read the size of one image from a transformers configuration."""
+    config = getattr(model, "config", None)
+    size, channels = getattr(config, "image_size", None), getattr(config, "num_channels", 3)
+    if hasattr(config, "num_frames") or not isinstance(channels, int):
+        return None
+    sides = (size, size) if isinstance(size, int) else size
+    if not isinstance(sides, tuple | list) or len(sides) != 2:
+        return None
+    return (1, channels, *sides)
+
+
+def _torchvision_shape(model: nn.Module) -> tuple[int, ...] | None:
+    """Read the input size of a torchvision model from the weights that fit its class.
+
+    Videos and other tasks whose weights state no single size give None.
     """
     if not type(model).__module__.startswith("torchvision.models"):
         return None
@@ -175,7 +218,9 @@ def _torchvision_shape(model: nn.Module) -> tuple[int, ...] | None:
         if get_model_builder(name).__module__ != type(model).__module__:
             continue
         for entry in get_model_weights(name):
-            crop = getattr(entry.transforms, "keywords", {}).get("crop_size")
+            known = getattr(entry.transforms, "keywords", {})
+            segments = ".segmentation." in type(model).__module__  # it is given whole images
+            crop = known.get("resize_size" if segments else "crop_size")
             if isinstance(crop, int):
                 side = size if isinstance(size, int) else crop
                 return (1, 3, side, side)

@@ -34,7 +34,9 @@ def export_program(reference: Reference, shapes: Shapes) -> Exported:
             something torch.export cannot follow; the message names the range that would do.
             `guards` are what it assumed of sizes, `report` is its text.
     """
-    leaves = tuple(leaf.clone() for leaf in reference.examples.leaves)
+    # sessions make inputs contiguous too, since the graph holds for such strides only
+    layout = torch.contiguous_format
+    leaves = tuple(leaf.clone(memory_format=layout) for leaf in reference.examples.leaves)
 
     def explain(error: BaseException) -> str:
         return _explain(error, reference, shapes)

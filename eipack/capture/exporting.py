@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from attrs import evolve
 from torch import nn
 
+from eipack.capture.examples import distinct
 from eipack.capture.making import Maker, Options, Proven
 from eipack.capture.plan import Need, plan
-from eipack.capture.preserve import preserved
+from eipack.capture.preserve import preserved, without_cache
 from eipack.capture.reference import named_tensors
 from eipack.capture.sources import open_reference
+from eipack.errors import (
+    PackageIOError,
+    ParityInputsRequired,
+    TargetSyntaxError,
+    UnsupportedModel,
+)
 from eipack.manifest import Evidence, ProgramRecord
 from eipack.package import Package
 from eipack.package.assembly import Parts, write_package
@@ -51,12 +59,13 @@ def export(
     `model` is a module, a ScriptModule, an ExportedProgram, or the path of a `.pt` or
     `.pt2` file (naming a file trusts it). `inputs` is a tuple of arguments or a dict of
     keywords; without it they come from the model's own `example_input_array`,
-    `dummy_inputs` or torchvision metadata. `dynamic_shapes` is as in torch.export, for every
-    method. `method` is `auto`, `trace`, `script`, `export` or several; `programs` names
-    kinds (`torchscript`, `exported`, `onnx`); `target` says what the package must be
-    ready for. `input_specs` maps an input's name to its `low` and `high`, or its `values`;
-    `parity_inputs` are the caller's own calls to test with. `assets` maps a role (`tokenizer`,
-    `labels`, `license`, …) to a path, bytes, a list of labels, or a tokenizer.
+    `dummy_inputs`, configured image size or torchvision metadata. A transformers model is
+    captured without its cache, unless `kwargs` has `use_cache`. `dynamic_shapes` is as in
+    torch.export, for every method. `method` is `auto`, `trace`, `script`, `export` or several;
+    `programs` names kinds (`torchscript`, `exported`, `onnx`); `target` says what the package
+    must be ready for. `input_specs` maps an input's name to its `low` and `high`, or its
+    `values`; `parity_inputs` are the caller's own calls to test with. `assets` maps a role
+    (`tokenizer`, `labels`, `license`, …) to a path, bytes, a list of labels, or a tokenizer.
 
     The model is left as it was. The package lies in a temporary file until it is saved.
 
@@ -67,16 +76,33 @@ def export(
         MethodConflict: The method cannot give the kinds asked for.
     """
     report = progress or (lambda _: None)
+    _require_types(input_specs, parity_inputs, assets, name, version)
     reference, found_name = open_reference(model, inputs, kwargs)
     options = Options(dynamic_shapes, input_specs, parity_inputs, allow_traced_branches)
     found = collect(assets or {})
     targets = _targets(target)
     needs = plan(method, programs, targets, reference.origin)
     methods = frozenset(m for need in needs for request in need for m in request.methods)
-    with preserved(reference.module) as snapshot:
+    with preserved(reference.module) as snapshot, without_cache(reference):
         maker = Maker(reference, snapshot, options, methods, report)
         proven = _make(maker, needs, targets)
         return _pack(maker, proven, found, name or found_name, version, report)
+
+
+def _require_types(
+    input_specs: Any, parity_inputs: Any, assets: Any, name: Any, version: Any
+) -> None:
+    for label, value in (("name", name), ("version", version)):
+        if value is not None and not isinstance(value, str):
+            raise UnsupportedModel(f"{label} is {value!r}; pass a string")
+    if assets is not None and not isinstance(assets, Mapping):
+        raise UnsupportedModel(f"assets is {assets!r}; pass a dict from role to asset")
+    if input_specs is not None and not isinstance(input_specs, Mapping):
+        raise ParityInputsRequired(f"input_specs is {input_specs!r}; pass a dict by input name")
+    if parity_inputs is not None and not isinstance(parity_inputs, Iterable):
+        raise ParityInputsRequired(
+            f"parity_inputs is {parity_inputs!r}; pass a list of argument tuples or dicts"
+        )
 
 
 def _targets(target: Targets) -> list[Target]:
@@ -84,7 +110,10 @@ def _targets(target: Targets) -> list[Target]:
         return []
     if isinstance(target, str | Target):
         return [Target.parse(target)]
-    return [Target.parse(one) for one in target]
+    several: Any = target
+    if not isinstance(several, Iterable) or not all(isinstance(t, str | Target) for t in several):
+        raise TargetSyntaxError(f"target is {target!r}; pass a target as 'cpu', or a list of them")
+    return list(dict.fromkeys(Target.parse(one) for one in target))
 
 
 def _make(maker: Maker, needs: Sequence[Need], targets: Sequence[Target]) -> list[Proven]:
@@ -152,17 +181,24 @@ def _pack(
 
 
 def program_ids(proven: Sequence[Proven]) -> list[str]:
-    """Name each program by its kind, and by its method too where the kind occurs twice."""
+    """Name each program by its kind, its method where the kind occurs twice, and a number."""
     kinds = [one.staged.kind for one in proven]
-    return [
+    names = (
         kind if kinds.count(kind) == 1 else f"{kind}-{one.staged.program.method}"
         for kind, one in zip(kinds, proven, strict=True)
-    ]
+    )
+    return list(distinct(names))
 
 
 def _temporary(parts: Parts) -> Package:
     key = signing_key()
-    folder = tempfile.mkdtemp(prefix="eipack-")
+    try:
+        folder = tempfile.mkdtemp(prefix="eipack-")
+    except OSError as error:
+        raise PackageIOError(
+            f"no temporary folder for the package can be made ({error}); set TMPDIR to one that "
+            "exists and can be written to"
+        ) from error
     try:
         path = Path(folder) / "package.eipack"
         write_package(path, parts, key)
@@ -171,5 +207,11 @@ def _temporary(parts: Parts) -> Package:
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    weakref.finalize(package, shutil.rmtree, folder, ignore_errors=True)
+    weakref.finalize(package, _remove, folder, os.getpid())
     return package
+
+
+def _remove(folder: str, owner: int) -> None:
+    """Remove the folder, unless this is a forked child of the process that made it."""
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)

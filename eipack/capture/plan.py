@@ -80,6 +80,8 @@ def _requests(
 
 
 def _methods(method: str | Sequence[str], origin: Origin) -> tuple[Method, ...]:
+    if not isinstance(method, str | Sequence):
+        raise MethodConflict(f"method is {method!r}; choose auto, trace, script, export or several")
     names = (method,) if isinstance(method, str) else tuple(method)
     natural: dict[str, tuple[Method, ...]] = {"torchscript": ("script",), "exported": ("export",)}
     if names == ("auto",):
@@ -108,6 +110,8 @@ def _of_origin(origin: Origin) -> str:
 def _kinds(programs: Sequence[str] | None) -> tuple[str, ...] | None:
     if programs is None:
         return None
+    if not isinstance(programs, str | Sequence):
+        raise MethodConflict(f"programs is {programs!r}; choose among {', '.join(PORTABLE)}")
     kinds = (programs,) if isinstance(programs, str) else tuple(dict.fromkeys(programs))
     for kind in kinds:
         if kind not in PORTABLE:

@@ -7,13 +7,14 @@ import random
 import sys
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from attrs import frozen
 from torch import Tensor, nn
 
+from eipack.capture.reference import Reference
 from eipack.errors import UnsupportedModel
 
 _CONTAINERS = (dict, OrderedDict, list, set, deque)
@@ -27,6 +28,7 @@ class _Kept:
     name: str
     tensor: Tensor
     value: Tensor
+    version: int
     requires_grad: bool
     grad: Tensor | None
 
@@ -41,7 +43,14 @@ class Snapshot:
     def __init__(self, module: nn.Module) -> None:
         _require_initialised(module)
         self._kept = [
-            _Kept(name, tensor, tensor.detach().clone(), tensor.requires_grad, _grad(tensor))
+            _Kept(
+                name,
+                tensor,
+                tensor.detach().clone(),
+                version(tensor),
+                tensor.requires_grad,
+                _grad(tensor),
+            )
             for name, tensor in _tensors(module)
         ]
         self._parts = [
@@ -51,7 +60,10 @@ class Snapshot:
         ]
 
     def restore(self) -> list[str]:
-        """Put everything back; name the tensors that were written to and the buffers replaced."""
+        """Put everything back; name the tensors that were written to and the buffers replaced.
+
+        A write that left the same values counts, even if it was before an earlier call of this.
+        """
         changed = []
         for part, attributes, contents in self._parts:
             before = contents["_buffers"]
@@ -63,6 +75,8 @@ class Snapshot:
         for kept in self._kept:
             if not same_bytes(kept.tensor, kept.value):
                 kept.tensor.data.copy_(kept.value)
+                changed.append(kept.name)
+            elif version(kept.tensor) != kept.version:
                 changed.append(kept.name)
             if kept.tensor.requires_grad != kept.requires_grad:
                 kept.tensor.requires_grad_(kept.requires_grad)
@@ -117,6 +131,11 @@ def _refill(container: Any, content: Any) -> None:
     (container.extend if isinstance(container, list | deque) else container.update)(content)
 
 
+def version(tensor: Tensor) -> int:
+    """Count the writes to a tensor; -1 where torch does not."""
+    return -1 if tensor.is_inference() else tensor._version
+
+
 def same_bytes(left: Tensor, right: Tensor) -> bool:
     """Tell whether two tensors hold the same bits; ones without plain bytes count as equal."""
     if left.is_quantized or left.layout is not torch.strided or left.device.type == "meta":
@@ -161,15 +180,42 @@ class Surroundings:
 
 
 @contextmanager
+def without_cache(reference: Reference) -> Iterator[None]:
+    """Switch off the cache that models of transformers return, unless a call speaks of it."""
+    parts = reference.module.modules() if reference.origin == "eager" else ()
+    configs: dict[int, Any] = {
+        id(part.config): part.config for part in parts if hasattr(part, "config")
+    }
+    cached = [one for one in configs.values() if getattr(one, "use_cache", None) is True]
+    if "use_cache" in reference.examples.tree.keys:
+        cached = []
+    try:
+        for config in cached:
+            config.use_cache = False
+        yield
+    finally:
+        for config in cached:
+            config.use_cache = True
+
+
+@contextmanager
 def preserved(module: nn.Module) -> Iterator[Snapshot]:
     """Put module and surroundings back afterwards, whatever happened.
+
+    Within, no autocast and no default device of the caller's is in force.
 
     Raises:
         UnsupportedModel: The module has parameters that are not initialised yet.
     """
     surroundings, snapshot = Surroundings(), Snapshot(module)
     try:
-        yield snapshot
+        with ExitStack() as stack:
+            # only where needed: torch's own modules take other paths under a device context
+            if torch.is_autocast_enabled("cpu"):
+                stack.enter_context(torch.autocast("cpu", enabled=False))
+            if torch.get_default_device().type != "cpu":
+                stack.enter_context(torch.device("cpu"))
+            yield snapshot
     finally:
         snapshot.restore()
         surroundings.restore()

@@ -13,7 +13,7 @@ import torch
 from attrs import evolve, frozen
 from torch import Tensor, nn
 
-from eipack.capture.examples import Examples
+from eipack.capture.examples import Examples, distinct
 from eipack.capture.quiet import quiet
 from eipack.errors import CaptureFailed, EipackError, UnsupportedModel
 from eipack.tree import Tree, describe
@@ -87,13 +87,13 @@ def outputs_of(value: Any) -> Outputs:
         raise UnsupportedModel(f"the model's output: {error}") from error
     if not leaves:
         raise UnsupportedModel("the model returns no tensor")
-    names = [_output_name(path) for path in paths]
+    names = distinct(_output_name(path) for path in paths)
     for name, leaf in zip(names, leaves, strict=True):
         if leaf.layout is not torch.strided or leaf.is_quantized:
             raise UnsupportedModel(
                 f"output {name!r} is a sparse or quantised tensor; make it dense"
             )
-    return Outputs(tree, tuple(leaves), tuple(names))
+    return Outputs(tree, tuple(leaves), names)
 
 
 def _output_name(path: str) -> str:

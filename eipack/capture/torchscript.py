@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from attrs import frozen
+from torch import Tensor
 
 from eipack.capture.quiet import quiet
 from eipack.capture.reference import Reference, flat_module, translated
-from eipack.capture.witness import TELLING, Conversions, warned_places
+from eipack.capture.witness import TELLING, Conversions, DataReads, warned_places
 from eipack.errors import CaptureFailed
 
 if TYPE_CHECKING:
@@ -37,17 +38,23 @@ def trace(reference: Reference) -> Trace:
         CaptureFailed: Tracing failed.
     """
     caught: list[warnings.WarningMessage] = []
-    module = _trace(reference, caught)
+    module = _trace(reference, _leaves(reference), caught)
     if places := warned_places(caught):
         return Trace(module, places)
-    witness = Conversions(TELLING, caught)
-    with witness:
-        _trace(reference, caught)
-    return Trace(module, tuple(dict.fromkeys(witness.places)))
+    leaves = _leaves(reference)
+    witness, reads = Conversions(TELLING, caught), DataReads(leaves)
+    with witness, reads:
+        _trace(reference, leaves, caught)
+    return Trace(module, tuple(dict.fromkeys([*witness.places, *reads.places])))
 
 
-def _trace(reference: Reference, caught: list[warnings.WarningMessage]) -> torch.jit.ScriptModule:
-    leaves = tuple(leaf.clone() for leaf in reference.examples.leaves)
+def _leaves(reference: Reference) -> tuple[Tensor, ...]:
+    return tuple(leaf.clone() for leaf in reference.examples.leaves)
+
+
+def _trace(
+    reference: Reference, leaves: tuple[Tensor, ...], caught: list[warnings.WarningMessage]
+) -> torch.jit.ScriptModule:
     module = flat_module(reference)
     with quiet(), translated("trace"), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("always")

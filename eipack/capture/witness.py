@@ -83,13 +83,19 @@ def warned_places(caught: Sequence[warnings.WarningMessage]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(places))
 
 
-class _DataReads(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Note operators that hand values of the inputs to Python, as numbers or as sizes."""
+class DataReads(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Note operators that hand values of the inputs to Python, as numbers or as sizes.
+
+    `operators` are all that can; `places` are where it happens without a look at a size
+    that a tracer would see: as a number, or as the length of a list of tensors.
+    """
 
     def __init__(self, inputs: Sequence[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._from_inputs = {_address(tensor) for tensor in inputs}
+        self._sized_by_values: set[int] = set()
         self.operators: list[str] = []
+        self.places: list[str] = []
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
@@ -97,9 +103,13 @@ class _DataReads(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Follow what derives from the inputs by the addresses of storages."""
         given = [one for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)]
         derived = any(_address(tensor) in self._from_inputs for tensor in given)
+        sized = any(_address(tensor) in self._sized_by_values for tensor in given)
         result = func(*args, **(kwargs or {}))
         if derived and _tells_data(func, args):
             self.operators.append(str(func))
+        if (derived and func in _NUMBERS) or (sized and isinstance(result, tuple | list)):
+            self.places.append(f"{_caller()}: {func} tells Python of values of the inputs")
+        self._follow_sizes(result, given, sized=sized or (derived and _sized_by_values(func, args)))
         addresses = {_address(one) for one in tree_leaves(result) if isinstance(one, Tensor)}
         if derived:
             self._from_inputs |= addresses
@@ -107,16 +117,34 @@ class _DataReads(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._from_inputs -= addresses - {_address(tensor) for tensor in given}
         return result
 
+    def _follow_sizes(self, result: Any, given: Sequence[Tensor], *, sized: bool) -> None:
+        made = [one for one in tree_leaves(result) if isinstance(one, Tensor)]
+        # a write gives its target, whose size was there before, and a scalar has none
+        own = {_address(one) for one in made if not any(one is old for old in given)}
+        scalars = {_address(one) for one in made if not one.dim()}
+        if sized:
+            self._sized_by_values |= own - scalars
+        else:
+            self._sized_by_values -= own - {_address(tensor) for tensor in given}
+
+
+_NUMBERS = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.equal.default}
+
 
 def _address(tensor: Tensor) -> int:
     return int(tensor.untyped_storage().data_ptr())
 
 
 def _tells_data(func: Any, args: Sequence[Any]) -> bool:
+    if torch.Tag.data_dependent_output in func.tags or func in _NUMBERS:
+        return True
+    return _sized_by_values(func, args)
+
+
+def _sized_by_values(func: Any, args: Sequence[Any]) -> bool:
     if func is torch.ops.aten.index.Tensor:
         return any(one is not None and one.dtype in (torch.bool, torch.uint8) for one in args[1])
-    tags = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
-    return bool(tags & set(func.tags))
+    return torch.Tag.dynamic_output_shape in func.tags
 
 
 def reads_data(reference: Reference) -> str | None:
@@ -126,7 +154,7 @@ def reads_data(reference: Reference) -> str | None:
     the other side of a decision on values.
     """
     leaves = [leaf.clone() for leaf in reference.examples.leaves]
-    reads, conversions = _DataReads(leaves), Conversions(frozenset(_VALUES))
+    reads, conversions = DataReads(leaves), Conversions(frozenset(_VALUES))
     with conversions, reads:
         reference.call(leaves)
     found = [*conversions.places, *reads.operators]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import torch
@@ -35,14 +36,24 @@ class InputSpec:
         """
         if isinstance(spec, InputSpec):
             return spec._checked()
+        if not isinstance(spec, Mapping):
+            raise ParityInputsRequired(
+                f"an input spec is {spec!r}; pass a dict with low and high, or values"
+            )
         unknown = set(spec) - {"low", "high", "values"}
         if unknown:
             raise ParityInputsRequired(
                 f"input spec has {sorted(unknown)}; known: low, high, values"
             )
+        values = spec.get("values")
+        if values is not None and (isinstance(values, str) or not isinstance(values, Iterable)):
+            raise ParityInputsRequired(f"an input spec has the values {values!r}; pass a list")
         return cls(**spec)._checked()
 
     def _checked(self) -> InputSpec:
+        for number in (self.low, self.high, *(self.values or ())):
+            if number is not None and not isinstance(number, Real):
+                raise ParityInputsRequired(f"an input spec has {number!r}; pass numbers")
         if self.values is None and (self.low is None or self.high is None):
             raise ParityInputsRequired("an input spec needs low and high, or values")
         if self.values is None and self.low is not None and self.low > (self.high or 0.0):
@@ -102,10 +113,10 @@ class Drawer:
             return torch.view_as_complex(parts).to(sample.dtype)
         if sample.is_floating_point():
             return _floating(sample, shape, generator)
-        low, high = int(sample.min()), int(sample.max())
+        low, high = _span(sample)
         if name in self._vocabularies:
             low, high = 0, self._vocabularies[name] - 1
-        return torch.randint(low, high + 1, shape, generator=generator).to(sample.dtype)
+        return _integers(low, high, shape, sample.dtype, generator)
 
     def _find_masks(self, reference: Reference) -> frozenset[str]:
         """Try each input that might be a mask on its own."""
@@ -124,10 +135,33 @@ class Drawer:
         return frozenset(found)
 
 
+_WORD = 2**63
+
+
+def _span(leaf: Tensor) -> tuple[int, int]:
+    """Return the least and the largest integer of a tensor; numpy knows every unsigned dtype."""
+    array = leaf.numpy()
+    return int(array.min()), int(array.max())
+
+
+def _integers(
+    low: int, high: int, shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator
+) -> Tensor:
+    """Draw integers from `low` to `high` inclusive, whatever of the dtype's range that is."""
+    if dtype == torch.uint64:  # as int64 with the first bit flipped
+        signed = _integers(low - _WORD, high - _WORD, shape, torch.int64, generator)
+        return (signed ^ -_WORD).view(torch.uint64)
+    if high < _WORD - 1:
+        return torch.randint(low, high + 1, shape, generator=generator).to(dtype)
+    if low > -_WORD:
+        return (torch.randint(low - 1, high, shape, generator=generator) + 1).to(dtype)
+    return torch.randint(low, high, shape, generator=generator).to(dtype)
+
+
 def _like_mask(leaf: Tensor) -> bool:
     if leaf.is_floating_point() or leaf.is_complex() or leaf.dim() < 2:
         return False
-    low, high = int(leaf.min()), int(leaf.max())
+    low, high = _span(leaf)
     return low == high and high in (0, 1)
 
 
@@ -159,7 +193,7 @@ def _by_spec(
     if dtype.is_floating_point:
         unit = torch.rand(shape, generator=generator, dtype=torch.float64)
         return (low + unit * (high - low)).to(dtype)
-    return torch.randint(int(low), int(high) + 1, shape, generator=generator).to(dtype)
+    return _integers(int(spec.low or 0), int(spec.high or 0), shape, dtype, generator)
 
 
 def _floating(sample: Tensor, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

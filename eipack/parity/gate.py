@@ -17,7 +17,7 @@ from eipack.manifest import Check, OutputError
 from eipack.parity.draw import Drawer
 from eipack.parity.given import given_calls
 from eipack.parity.sizes import size_plan
-from eipack.parity.tolerance import compare, tolerance_of, typical
+from eipack.parity.tolerance import compare, scales, tolerance_of
 from eipack.signature import TensorSpec
 
 STATIC_DRAWS = 3
@@ -46,11 +46,11 @@ class Trial:
 
 @frozen(eq=False)
 class Trials:
-    """Every trial of an export, the examples first, and each output's typical magnitude."""
+    """Every trial of an export, the examples first, and each output's typical magnitudes."""
 
     all: tuple[Trial, ...]
     outputs: tuple[TensorSpec, ...]
-    typical: tuple[float, ...]
+    typical: tuple[Tensor, ...]
     inputs: tuple[str, ...]
 
     @classmethod
@@ -61,11 +61,11 @@ class Trials:
             UnsupportedModel: The outputs' nesting, dtype or rank changes from call to call.
         """
         outputs = output_specs([(trial.dims, trial.expected) for trial in trials])
-        scales = [
-            typical(trial.expected.leaves[index] for trial in trials)
+        typical = [
+            scales([trial.expected.leaves[index] for trial in trials])
             for index in range(len(outputs))
         ]
-        return cls(tuple(trials), outputs, tuple(scales), inputs)
+        return cls(tuple(trials), outputs, tuple(typical), inputs)
 
     def run(self, call: Call, program: str) -> tuple[Check, ...]:
         """Run a program on every trial.
@@ -116,7 +116,7 @@ def _answer(call: Call, trial: Trial, program: str) -> list[Tensor]:
 
 
 def _error_of(
-    spec: TensorSpec, scale: float, expected: Tensor, got: Tensor, trial: Trial, program: str
+    spec: TensorSpec, scale: Tensor, expected: Tensor, got: Tensor, trial: Trial, program: str
 ) -> OutputError:
     difference = compare(expected, got.detach().cpu(), scale)
     tolerance = tolerance_of(spec.dtype)
@@ -144,7 +144,7 @@ def trials(
     """Run the model on the samples and on fresh inputs across the declared range.
 
     Raises:
-        ParityInputsRequired: The drawn inputs lead to nothing but NaN or infinity, or make
+        ParityInputsRequired: The drawn inputs lead to nothing but NaN, infinity or zeros, or make
             the model fail; specs or the caller's own inputs are needed.
         StatefulModel: At the end the model answers the examples in another way.
     """
@@ -162,7 +162,19 @@ def trials(
             "after some calls the model answers the same inputs in another way: it keeps state "
             "between calls; pass the state as an input and return it"
         )
+    _require_something([trial.expected.leaves for trial in result])
     return result
+
+
+def _require_something(answers: Sequence[Sequence[Tensor]]) -> None:
+    """Refuse a model whose every output is all zeros in every trial."""
+    leaves = [leaf for answer in answers for leaf in answer]
+    floating = any(leaf.numel() and leaf.is_floating_point() for leaf in leaves)
+    if floating and not any(bool(leaf.any()) for leaf in leaves):
+        raise ParityInputsRequired(
+            "the model gives nothing but zeros on every input, which proves nothing; say what the "
+            "inputs accept by input_specs, or bring telling ones as parity_inputs"
+        )
 
 
 def drawn(

@@ -7,7 +7,7 @@ from contextlib import suppress
 import torch
 from torch import nn
 
-from eipack.capture.preserve import Snapshot, Surroundings, same_bytes
+from eipack.capture.preserve import Snapshot, Surroundings, same_bytes, version
 from eipack.capture.reference import Reference
 from eipack.errors import (
     EipackError,
@@ -30,17 +30,17 @@ def probe(reference: Reference, snapshot: Snapshot, drawer: Drawer, sizes: dict[
 
     Raises:
         ModelInTrainingMode: Dropout or batch statistics are on.
-        NondeterministicModel: Equal inputs gave different outputs by random numbers.
+        NondeterministicModel: The model draws random numbers, even if its answers hide it.
         StatefulModel: A call changed the model's tensors, or what it answers next.
     """
     check_training(reference.module)
     surroundings = Surroundings()
     stable = _answers_alike(reference, drawer.draw(sizes, seed=1))
     names, random = snapshot.restore(), surroundings.randomness_used()
-    if not stable and random and _stable_in_eval(reference, snapshot):
+    if random and _certain_in_eval(reference, snapshot):
+        seen = "equal inputs give different outputs" if not stable else "random numbers are drawn"
         raise ModelInTrainingMode(
-            "equal inputs give different outputs because the model is in training mode; call "
-            "model.eval() first"
+            f"{seen} because the model is in training mode; call model.eval() first"
         )
     if names:
         raise StatefulModel(
@@ -52,6 +52,11 @@ def probe(reference: Reference, snapshot: Snapshot, drawer: Drawer, sizes: dict[
         raise NondeterministicModel(
             "equal inputs give different outputs: the model draws random numbers even in eval "
             "mode; pass the noise as an input instead"
+        )
+    if random:
+        raise NondeterministicModel(
+            "the model draws random numbers even in eval mode, though equal inputs gave equal "
+            "outputs here; pass the noise as an input, or remove the draw if nothing uses it"
         )
     if not stable:
         raise StatefulModel(
@@ -72,13 +77,14 @@ def _answers_alike(reference: Reference, other: list[torch.Tensor] | None = None
     return alike(first, second) and alike(first, reference(examples))
 
 
-def _stable_in_eval(reference: Reference, snapshot: Snapshot) -> bool:
+def _certain_in_eval(reference: Reference, snapshot: Snapshot) -> bool:
     """Try the model in eval mode on the side, and leave it as it was."""
     if reference.origin != "eager" or not any(m.training for m in reference.module.modules()):
         return False
     try:
         reference.module.eval()
-        return _answers_alike(reference)
+        surroundings = Surroundings()
+        return _answers_alike(reference) and not surroundings.randomness_used()
     except EipackError:
         return False
     finally:
@@ -101,8 +107,15 @@ def check_training(module: nn.Module) -> None:
 
 
 def written_inputs(reference: Reference) -> frozenset[int]:
-    """Return the positions of the inputs that the model writes to."""
-    leaves = [leaf.clone() for leaf in reference.examples.leaves]
+    """Return the positions of the inputs that the model writes to, be it the same values."""
+    with torch.inference_mode(False):  # torch counts no writes to tensors made in that mode
+        leaves = [leaf.clone() for leaf in reference.examples.leaves]
+    before = [version(leaf) for leaf in leaves]
     reference.call(leaves)
-    pairs = enumerate(zip(leaves, reference.examples.leaves, strict=True))
-    return frozenset(index for index, (left, right) in pairs if not same_bytes(left, right))
+    return frozenset(
+        index
+        for index, (leaf, original) in enumerate(
+            zip(leaves, reference.examples.leaves, strict=True)
+        )
+        if version(leaf) != before[index] or not same_bytes(leaf, original)
+    )

@@ -5,14 +5,17 @@ is the median magnitude of that output over all tests: of its elements that are
 finite and not zero, fill values left out. Fill values are the largest magnitudes if
 they are 10,000 or more, within a factor of ten of each other, and a hundred
 times above all others (masks of -1e9, or of the smallest number of a dtype): they
-would hide everything else. Where the model gives nothing but zeros, `atol` decides.
+would hide everything else. Where the last axis has one size in all tests, each of its
+columns with eight such elements or more has a `typical` of its own, if that is
+smaller than the whole output's: pixels would hide the scores beside them. Where the
+model gives nothing but zeros, `atol` decides.
 
 Integers and booleans must be equal; NaN and infinities must sit in the same places.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from attrs import frozen
@@ -25,6 +28,9 @@ _FILL_SPAN = 10.0
 _FILL_GAP = 1e2
 _SAMPLED = 100_000
 """Elements of an output that its typical magnitude is taken from, evenly spread."""
+
+_COLUMN = 8
+"""Elements that a column needs: the median of fewer may be next to zero by chance."""
 
 
 @frozen
@@ -80,6 +86,26 @@ def typical(tensors: Iterable[Tensor]) -> float:
     return float(kept.median()) if kept.numel() else 0.0
 
 
+def scales(tensors: Sequence[Tensor]) -> Tensor:
+    """Return the typical magnitude for each index of the last axis, or one for all of them."""
+    whole = typical(tensors)
+    one = torch.tensor(whole, dtype=torch.float64)
+    widths = {tensor.shape[-1] if tensor.dim() > 1 else None for tensor in tensors}
+    width = widths.pop()
+    exact = any(tolerance_of(dtype_name(tensor.dtype)) == EXACT for tensor in tensors)
+    if widths or not width or not whole or exact:
+        return one
+    rows = [tensor.reshape(-1, width) for tensor in tensors]
+    most = max(_COLUMN, _SAMPLED // width)
+    values = torch.cat([_wide(row[:: 1 + len(row) // most]).abs() for row in rows])
+    kept = _without_fill(values[values.isfinite()])
+    top = float(kept.max()) if kept.numel() else 0.0
+    values[(values == 0) | ~values.isfinite() | (values > top)] = torch.nan
+    enough = values.isfinite().sum(0) >= _COLUMN
+    medians = values.nanmedian(0).values
+    return torch.where(enough, medians, one).minimum(one)
+
+
 def _without_fill(magnitudes: Tensor) -> Tensor:
     while magnitudes.numel():
         top = float(magnitudes.max())
@@ -91,10 +117,11 @@ def _without_fill(magnitudes: Tensor) -> Tensor:
     return magnitudes
 
 
-def compare(expected: Tensor, actual: Tensor, scale: float | None = None) -> Difference:
+def compare(expected: Tensor, actual: Tensor, scale: float | Tensor | None = None) -> Difference:
     """Compare one output of a program with the model's.
 
-    `scale` is the output's typical magnitude, by default that of `expected` alone.
+    `scale` is the output's typical magnitude, or one for each index of the last axis; by default
+    that of `expected` alone.
     """
     if actual.dtype != expected.dtype:
         return Difference(False, None, None, f"dtype {actual.dtype}, the model {expected.dtype}")
@@ -126,7 +153,7 @@ def _wide(tensor: Tensor) -> Tensor:
 
 
 def _compare_close(
-    expected: Tensor, actual: Tensor, tolerance: Tolerance, scale: float
+    expected: Tensor, actual: Tensor, tolerance: Tolerance, scale: float | Tensor
 ) -> Difference:
     finite = expected.isfinite()
     if not torch.equal(finite, actual.isfinite()):
@@ -136,8 +163,9 @@ def _compare_close(
     if not bool(finite.any()):
         return Difference(True, 0.0, 0.0)
     error = (expected[finite] - actual[finite]).abs()
-    size = expected[finite].abs() + scale
-    allowed = tolerance.rtol * size + (0.0 if scale else tolerance.atol)
+    typical_here = torch.as_tensor(scale, dtype=torch.float64).expand(expected.shape)[finite]
+    size = expected[finite].abs() + typical_here
+    allowed = tolerance.rtol * size + torch.where(typical_here > 0, 0.0, tolerance.atol)
     relative = torch.where(error > 0, error / size, 0.0)
     return Difference(
         bool((error <= allowed).all()), error.max().item(), _finite(relative.max().item())

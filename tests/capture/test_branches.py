@@ -57,6 +57,8 @@ ON_DATA = {
     "equal": decide(lambda x: torch.equal(x, x.abs())),
     "allclose": decide(lambda x: torch.allclose(x, x.abs())),
     "how many": decide(lambda x: x[x > 0].shape[0] > 3),
+    "length of a list": decide(lambda x: len(x[x > 0].unbind(0)) > 5),
+    "length of parts": decide(lambda x: len(x[x > 0].split(1)) > 5),
     "value in the result": lambda self, x: self.linear(x) * float(x[0, 0]),
 }
 
@@ -178,6 +180,13 @@ def test_a_size_that_torch_export_sets_apart_is_tested_too(export, model_of, bat
     )
     assert package.manifest.narrowed == ()
     assert package.signature.dim("batch").max == 40
+
+
+def test_values_that_stay_in_tensors_are_no_decision(export, model_of):
+    def forward(self, x):
+        return torch.cat((self.linear(x) * x[x > 0].sum()).split(2, -1))
+
+    assert export(model_of(forward), (X,), method="trace").programs
 
 
 def test_the_message_names_the_line_of_the_model(export, model_of):

@@ -11,7 +11,7 @@ from eipack.capture.dims import declare
 from eipack.capture.examples import examples
 from eipack.capture.reference import Reference
 from eipack.errors import ParityInputsRequired
-from eipack.parity.draw import Drawer
+from eipack.parity.draw import Drawer, _integers, _span
 from eipack.parity.sizes import size_plan
 from eipack.signature import Dim
 
@@ -252,3 +252,31 @@ def test_given_inputs_are_used_instead_of_drawn_ones():
         (1, None),
         (40, None),
     ]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "low", "high"),
+    [
+        (torch.uint16, 0, 65535),
+        (torch.uint32, 0, 2**32 - 1),
+        (torch.uint64, 0, 2**64 - 1),
+        (torch.uint64, 2**63, 2**63 + 5),
+        (torch.int64, -(2**63), 2**63 - 1),
+        (torch.int64, 2**63 - 3, 2**63 - 1),
+    ],
+    ids=str,
+)
+def test_integers_are_drawn_from_the_samples_range_in_every_dtype(dtype, low, high):
+    shape, generator = (500,), torch.Generator().manual_seed(0)
+    drawn = _integers(low, high, shape, dtype, generator)
+    assert drawn.dtype == dtype
+    found = _span(drawn)
+    assert low <= found[0] <= low + (high - low) // 10
+    assert high >= found[1] >= high - (high - low) // 10
+
+
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.uint64], ids=str)
+def test_unsigned_inputs_are_taken(model_of, dtype):
+    model = model_of(lambda self, x: x.to(torch.float32) * 2)
+    x = torch.tensor([[1, 7, 3, 0]], dtype=torch.int64).to(dtype)
+    assert eipack.export(model, (x,)).signature.inputs[0].dtype == str(dtype)[6:]

@@ -10,7 +10,7 @@ from torch import nn
 
 import eipack
 from eipack.capture.reference import flat_module
-from eipack.errors import CaptureFailed, ParityFailed
+from eipack.errors import CaptureFailed, ParityFailed, ParityInputsRequired
 from eipack.parity.tolerance import Difference
 
 X = torch.linspace(-1, 1, 12).reshape(3, 4)
@@ -237,3 +237,8 @@ def test_whatever_a_plugins_compiler_raises_is_translated(monkeypatch):
     monkeypatch.setattr("eipack.backend.Backend.compile", broken)
     with pytest.raises(CaptureFailed, match="compile for cpu failed: no code today"):
         eipack.export(nn.Linear(4, 4).eval(), (X,), target="cpu")
+
+
+def test_a_model_that_gives_nothing_but_zeros_proves_nothing():
+    with pytest.raises(ParityInputsRequired, match="nothing but zeros"):
+        eipack.export(nn.Threshold(1e9, 0.0).eval(), (X,))

@@ -10,7 +10,9 @@ from torch import nn
 from torch.nn import functional
 
 import eipack
+from eipack.capture.sources import open_reference
 from eipack.errors import ModelInTrainingMode, NondeterministicModel, StatefulModel
+from eipack.parity.probe import written_inputs
 
 X = torch.linspace(-1, 1, 12).reshape(3, 4)
 
@@ -130,9 +132,41 @@ def test_batch_statistics_kept_by_hand_are_found():
         eipack.export(nn.Sequential(norm), (X,))
 
 
-def test_random_numbers_that_change_nothing_are_no_trouble(model_of):
-    def forward(self, x):
-        random.random()
-        return self.linear(x)
+def keep_the_peak(self, x):
+    self.state.copy_(torch.maximum(self.state, x.max(0).values))
 
-    assert eipack.export(model_of(forward), (X,), method="trace").programs
+
+@pytest.mark.parametrize("method", ["auto", "trace", "script", "export"])
+def test_a_write_that_leaves_the_same_values_is_found(method):
+    model = Buffered(keep_the_peak).eval()
+    model.state += 100
+    with pytest.raises(StatefulModel, match="'state'"):
+        eipack.export(model, (X,), method=method)
+
+
+@pytest.mark.parametrize("inference", [False, True])
+def test_a_write_of_the_same_values_to_an_input_is_found(model_of, inference):
+    with torch.inference_mode(inference):
+        model, x = model_of(lambda self, x: self.linear(x.relu_())), X.abs()
+        reference, _ = open_reference(model, (x,), None)
+        assert written_inputs(reference) == {0}
+
+
+@pytest.mark.parametrize(
+    "noise", [lambda: 1e-9 * torch.randn(4), random.random], ids=["too small to see", "unused"]
+)
+def test_random_numbers_are_refused_even_if_the_answers_hide_them(model_of, noise):
+    def forward(self, x):
+        drawn = noise()
+        return self.linear(x) + (drawn if isinstance(drawn, torch.Tensor) else 0)
+
+    with pytest.raises(NondeterministicModel, match="remove the draw if nothing uses it"):
+        eipack.export(model_of(forward), (X,))
+
+
+def test_training_mode_is_named_first_for_random_numbers_too_small_to_see(model_of):
+    def forward(self, x):
+        return self.linear(x) + (1e-9 * torch.randn(4) if self.training else 0)
+
+    with pytest.raises(ModelInTrainingMode, match="random numbers are drawn"):
+        eipack.export(model_of(forward).train(), (X,))

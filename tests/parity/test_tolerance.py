@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from eipack.parity.tolerance import TOLERANCES, compare, tolerance_of, typical
+from eipack.parity.tolerance import TOLERANCES, compare, scales, tolerance_of, typical
 
 FLOATS = [getattr(torch, name) for name in TOLERANCES]
 
@@ -143,3 +143,25 @@ def test_nan_and_infinity_in_the_same_places_agree():
 
 def test_empty_outputs_agree():
     assert compare(torch.empty(0, 4), torch.empty(0, 4)).agrees
+
+
+def test_columns_of_the_last_axis_are_judged_apart():
+    boxes, scores = 640 * torch.rand(50, 4), torch.rand(50, 1)
+    value = torch.cat([boxes, scores], 1)
+    wrong = value.clone()
+    wrong[:, 4] += 0.01
+    assert compare(value, wrong).agrees
+    assert not compare(value, wrong, scales([value])).agrees
+    assert compare(value, value * 1.00001, scales([value])).agrees
+
+
+def test_a_column_of_few_elements_or_of_zeros_is_judged_by_the_whole():
+    value = torch.tensor([[1e-7, 1.0, 1.0, 0.0]]).repeat(7, 1)
+    assert scales([value]).tolist() == pytest.approx([1.0] * 4)
+    assert scales([value, value]).tolist() == pytest.approx([1e-7, 1.0, 1.0, 1.0])
+
+
+def test_a_fill_value_is_left_out_of_its_column():
+    value = torch.randn(100, 3)
+    value[:60, 1] = -1e9
+    assert float(scales([value]).max()) < 10
