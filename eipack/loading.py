@@ -37,6 +37,7 @@ def load(
     of threads behind `submit` and `arun`.
 
     Raises:
+        ValueError: `workers` or `outputs_on` has a value that means nothing.
         UntrustedPackage: No trusted key has signed the package.
         DigestMismatch: Something in the file differs from its digest.
         BackendNotFound: No plugin serves the target.
@@ -44,6 +45,10 @@ def load(
         ProgramNotFound: The backend cannot run any of the package's programs.
         ExecutionFailed: The backend fails to load the program.
     """
+    if workers < 1:
+        raise ValueError(f"workers is {workers}; a session has at least one thread for submit")
+    if outputs_on not in ("host", "device"):
+        raise ValueError(f"outputs_on is {outputs_on!r}; choose 'host' or 'device'")
     wanted = current_target() if target is None else Target.parse(target)
     plugin, place = locate(wanted)
     owns = not isinstance(package, Package)
@@ -51,7 +56,7 @@ def load(
     try:
         record = choose(opened, plugin, place, program)
         opened.check_trust(trust)
-        runner = _load(plugin, opened.read_program(record), place, LoadOptions(outputs_on))
+        runner = _load(plugin, opened._read_program(record), place, LoadOptions(outputs_on))
         return Session(opened, record, plugin, place, runner, workers, owns_package=owns)
     except BaseException:
         if owns:

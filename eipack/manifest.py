@@ -185,7 +185,7 @@ class Manifest:
             raise MalformedPackage(f"the manifest cannot be read: {error}") from error
         if canonical != data:
             raise MalformedPackage("the manifest is not in canonical form")
-        _check_references(manifest)
+        check_references(manifest)
         return manifest
 
 
@@ -201,12 +201,18 @@ def _check_version(head: Any) -> None:
         )
 
 
-def _check_references(manifest: Manifest) -> None:
-    """Hold names to one meaning each, and to what they name being there."""
+def check_references(manifest: Manifest) -> None:
+    """Hold names to one meaning each, and to what they name being there.
+
+    Raises:
+        MalformedPackage: One name has two meanings, or none.
+    """
     members = _unique("members", (member.name for member in manifest.members))
     entries = _unique("entries", (entry.name for entry in manifest.entries))
     programs = _unique("programs", (program.id for program in manifest.programs))
     _unique("tensors", (tensor.name for tensor in manifest.tensors))
+    _unique("inputs", (spec.name for spec in manifest.signature.inputs))
+    _unique("outputs", (spec.name for spec in manifest.signature.outputs))
     _check_nesting([manifest.signature.input_tree, manifest.signature.output_tree])
     _known("members", [WEIGHTS, SAMPLES], members)
     _known("entries", [tensor.entry for tensor in manifest.tensors], entries)

@@ -106,7 +106,7 @@ def storage_bytes(tensor: Tensor) -> Tensor:
     import torch
 
     storage = tensor.untyped_storage()
-    view = torch.empty(0, dtype=torch.uint8)
+    view = torch.empty(0, dtype=torch.uint8, device="cpu")
     return view.set_(storage, 0, (storage.nbytes(),), (1,))
 
 
@@ -134,7 +134,7 @@ def view_storage(
     negative = offset < 0 or min(strides, default=0) < 0
     if prod(shape) and (negative or reach * dtype.itemsize > raw.numel()):
         raise UnsupportedModel(f"a view of {shape} reaches beyond its {raw.numel()} bytes")
-    view = torch.empty(0, dtype=dtype)
+    view = torch.empty(0, dtype=dtype, device="cpu")
     return view.set_(raw.untyped_storage(), offset, shape, strides)
 
 

@@ -70,23 +70,9 @@ class TensorSpec:
     dtype: str
     shape: tuple[Size, ...]
 
-    def sizes_at(self, dims: Mapping[str, int]) -> tuple[int, ...]:
-        """Return the concrete shape for given dimensions.
-
-        Raises:
-            ValueError: A size is not known beforehand.
-        """
-        return tuple(_size_at(size, dims, self.name) for size in self.shape)
-
     def __str__(self) -> str:
         sizes = ", ".join("?" if size is None else str(size) for size in self.shape)
         return f"{self.name}: {self.dtype}[{sizes}]"
-
-
-def _size_at(size: Size, dims: Mapping[str, int], name: str) -> int:
-    if size is None:
-        raise ValueError(f"the shape of {name!r} depends on more than the dimensions")
-    return size.at(dims) if isinstance(size, DimSize) else size
 
 
 @frozen

@@ -85,6 +85,13 @@ def double(key):
     return lambda document: document[key].append(document[key][0])
 
 
+def double_spec(side):
+    def change(document):
+        document["signature"][side].append(document["signature"][side][0])
+
+    return change
+
+
 def put(value, *path):
     def change(document):
         for step in path[:-1]:
@@ -106,6 +113,8 @@ for _ in range(120):
         (double("entries"), "twice among its entries"),
         (double("programs"), "twice among its programs"),
         (double("tensors"), "twice among its tensors"),
+        (double_spec("inputs"), "twice among its inputs"),
+        (double_spec("outputs"), "twice among its outputs"),
         (put("other", "tensors", 0, "entry"), "'other', which is none of its entries"),
         (put({"0": "other"}, "programs", 0, "bindings"), "'other', which is none of its entries"),
         (put(["programs/x/y"], "programs", 0, "members"), "none of its members"),

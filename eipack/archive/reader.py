@@ -6,7 +6,8 @@ import errno
 import mmap
 import os
 import stat
-from threading import Lock
+import weakref
+from threading import RLock
 from typing import TYPE_CHECKING, Self
 from zlib import crc32
 
@@ -25,7 +26,8 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 class Archive:
     """A canonical zip behind one file descriptor, which is never opened again by path.
 
-    Methods may be called from several threads; `close` only when none of them runs.
+    Methods may be called from several threads; `close` only when none of them runs, but for
+    `duplicate`.
     """
 
     def __init__(self, path: str, fd: int, found: os.stat_result, layout: Layout) -> None:
@@ -33,11 +35,12 @@ class Archive:
         self._fd = fd
         self._stat = found
         self._mapping: mmap.mmap | None = None
-        self._lock = Lock()
+        self._lock = RLock()
         self.path = path
         self.size = found.st_size
         self.layout = layout
         self.members = {placed.member.name: placed for placed in layout.placed}
+        _archives.add(self)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Self:
@@ -68,10 +71,20 @@ class Archive:
             raise PackageIOError(f"{self.path} is closed already; open it again", path=self.path)
         return self._fd
 
-    def read(self, name: str, limit: int | None = None) -> bytes:
-        """Read a member, or its first `limit` bytes, into private memory.
+    def duplicate(self) -> Self:
+        """Give an archive of the same open file that outlives `close` of this one.
 
-        The CRC is checked when the whole member is read.
+        Raises:
+            PackageIOError: this one is closed, or too many files are open.
+
+        """
+        with self._lock:
+            with translated(self.path, "read"):
+                fd = os.dup(self.fd)
+            return type(self)(self.path, fd, self._stat, self.layout)
+
+    def read(self, name: str) -> bytes:
+        """Read a member into private memory and check its CRC.
 
         Raises:
             MalformedPackage: there is no such member, its CRC differs, or the file is now shorter.
@@ -80,10 +93,8 @@ class Archive:
         placed = self.members.get(name)
         if placed is None:
             raise MalformedPackage(f"{self.path} has no member {name!r}", path=self.path, name=name)
-        size = placed.member.size
-        wanted = size if limit is None else min(limit, size)
-        data = _pread(self.path, self.fd, placed.data_offset, wanted)
-        if wanted == size and crc32(data) != placed.member.crc32:
+        data = _pread(self.path, self.fd, placed.data_offset, placed.member.size)
+        if crc32(data) != placed.member.crc32:
             message = f"{self.path} is damaged: the bytes of {name!r} differ from their CRC"
             raise MalformedPackage(message, path=self.path, name=name)
         return data
@@ -145,10 +156,11 @@ class Archive:
 
     def close(self) -> None:
         """Let go of the file, once."""
-        fd, self._fd = self._fd, -1
-        self._mapping = None
-        if fd >= 0:
-            os.close(fd)
+        with self._lock:
+            fd, self._fd = self._fd, -1
+            self._mapping = None
+            if fd >= 0:
+                os.close(fd)
 
     def __enter__(self) -> Self:
         return self
@@ -161,6 +173,18 @@ class Archive:
 
     def __del__(self) -> None:
         self.close()
+
+
+_archives: weakref.WeakSet[Archive] = weakref.WeakSet()
+
+
+def _renew_locks() -> None:
+    """Forget, in a forked child, the locks of threads that only the parent has."""
+    for archive in list(_archives):
+        archive._lock = RLock()
+
+
+os.register_at_fork(after_in_child=_renew_locks)
 
 
 def _layout(path: str, fd: int, size: int) -> Layout:

@@ -208,7 +208,8 @@ def _replacing(path: Path) -> Iterator[int]:
     temporary = path.parent / f".eipack-{os.urandom(8).hex()}.tmp"
     fd = -1
     try:
-        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        # Weights that a group can write to are not mapped when loaded, whatever the umask is.
+        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         yield fd
         os.fsync(fd)
         temporary.replace(path)

@@ -126,7 +126,7 @@ def _stripped(exported: ExportedProgram) -> ExportedProgram:
 
 
 def _empty(tensor: Tensor) -> Tensor:
-    empty = torch.empty(0, dtype=tensor.dtype)
+    empty = torch.empty(0, dtype=tensor.dtype, device="cpu")
     if isinstance(tensor, torch.nn.Parameter):
         return torch.nn.Parameter(empty, requires_grad=False)
     return empty
@@ -167,7 +167,9 @@ def extract(reader: ProgramReader, samples: tuple[Tensor, ...], path: Path) -> N
     exported = load(reader, torch.device("cpu"))
     native = reader.convention == "native"
     exported._example_inputs = reader.signature.nest(samples) if native else (samples, {})
+    buffer = io.BytesIO()  # torch ends the process where it cannot write to a file of its own
     with warnings.catch_warnings():
         # of tensors that view a part of their storage; on the CPU torch stores the whole of it
         warnings.filterwarnings("ignore", "No complete tensor found")
-        torch.export.save(exported, path)
+        torch.export.save(exported, buffer)
+    path.write_bytes(buffer.getbuffer())

@@ -41,17 +41,32 @@ def _onnx() -> Any:
 def save(program: Program, writer: ProgramWriter) -> None:
     """Write the graph, and bind each initialiser of more than 1024 bytes by its name."""
     onnx = _onnx()
-    graph = onnx.ModelProto()
-    graph.CopyFrom(program.artifact)
-    _forget_traces([graph.graph, *graph.functions])
-    for initializer in graph.graph.initializer:
-        data = initializer.raw_data  # torch writes this field alone; strings have none, and stay
+    model = onnx.ModelProto()
+    _copy(program.artifact, model, leave="graph")
+    _copy(program.artifact.graph, model.graph, leave="initializer")
+    _forget_traces([model.graph, *model.functions])
+    for given in program.artifact.graph.initializer:
+        kept = model.graph.initializer.add()
+        data = given.raw_data  # torch writes this field alone; strings have none, and stay
         if len(data) > _INLINE:
-            writer.tensor(initializer.name, torch.frombuffer(bytearray(data), dtype=torch.uint8))
-            initializer.ClearField("raw_data")
-            initializer.data_location = onnx.TensorProto.EXTERNAL
-            initializer.external_data.add(key="location", value="weights.safetensors")
-    writer.member(_GRAPH, graph.SerializeToString(deterministic=True))
+            _copy(given, kept, leave="raw_data")
+            writer.tensor(given.name, torch.frombuffer(bytearray(data), dtype=torch.uint8))
+            kept.data_location = onnx.TensorProto.EXTERNAL
+            kept.external_data.add(key="location", value="weights.safetensors")
+        else:
+            kept.CopyFrom(given)
+    writer.member(_GRAPH, model.SerializeToString(deterministic=True))
+
+
+def _copy(source: Any, target: Any, *, leave: str) -> None:
+    """Copy the fields of a message but one, which may be larger than all others together."""
+    for field, value in source.ListFields():
+        if field.name == leave:
+            continue
+        if hasattr(value, "MergeFrom"):  # a message, or several of anything
+            getattr(target, field.name).MergeFrom(value)
+        else:
+            setattr(target, field.name, value)
 
 
 def _forget_traces(graphs: Iterable[Any]) -> None:

@@ -79,7 +79,7 @@ def _in_order(lines: re.Match[bytes]) -> bytes:
 
 def _bytes_tensor(data: memoryview) -> Tensor:
     if not data:
-        return torch.empty(0, dtype=torch.uint8)
+        return torch.empty(0, dtype=torch.uint8, device="cpu")
     return torch.frombuffer(data, dtype=torch.uint8)
 
 
@@ -124,4 +124,6 @@ def _move_block(block: Any, device: torch.device) -> None:
 
 def extract(reader: ProgramReader, samples: tuple[Tensor, ...], path: Path) -> None:
     """Write a file for `torch.jit.load`."""
-    torch.jit.save(load(reader, torch.device("cpu")), path)
+    buffer = io.BytesIO()  # torch ends the process where it cannot write to a file of its own
+    torch.jit.save(load(reader, torch.device("cpu")), buffer)
+    path.write_bytes(buffer.getbuffer())

@@ -22,6 +22,7 @@ from eipack.manifest import (
     Manifest,
     MemberRecord,
     ProgramRecord,
+    check_references,
 )
 from eipack.package.samples import encode_samples
 from eipack.package.verified import SIGNING_PREFIX
@@ -63,6 +64,7 @@ def write_package(
     """Write a signed package, whole or not at all.
 
     Raises:
+        MalformedPackage: The parts contradict each other.
         PackageIOError: The file cannot be written.
     """
     from eipack.trust import sign_manifest
@@ -86,6 +88,7 @@ def write_package(
         environment=environment(),
         members=tuple(_record(source) for source in contents),
     )
+    check_references(manifest)
     data = manifest.to_json()
     signing = Source.of_bytes(signing_name(key.public.hint), sign_manifest(data, key))
     write_archive(path, [Source.of_bytes(MANIFEST, data), signing, *contents], progress=progress)

@@ -10,7 +10,7 @@ from pathlib import Path
 from eipack.errors import EipackError, PackageIOError
 
 
-def write_beside(path: Path, write: Callable[[Path], None]) -> Path:
+def write_beside(path: Path, write: Callable[[Path], object]) -> Path:
     """Let a function write into a fresh folder beside `path`, then move the results there.
 
     Raises:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from threading import Lock
+from threading import RLock
 from typing import TYPE_CHECKING, Self
 
 from eipack.archive import Archive, Source, write_archive
@@ -38,10 +39,11 @@ class Package:
     def __init__(self, archive: Archive, manifest: Manifest) -> None:
         self._file = archive
         self._weights: Weights | None = None
-        self._loading = Lock()
+        self._loading = RLock()
         self._mapped = False
         self._closed = False
         self.manifest = manifest
+        _packages.add(self)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Self:
@@ -104,9 +106,9 @@ class Package:
 
     def signings(self) -> dict[str, bytes]:
         """Return the signings by member name."""
-        archive = self._archive
-        names = [name for name in archive.members if name.startswith(SIGNING_PREFIX)]
-        return {name: archive.read(name) for name in names}
+        with self._archive() as archive:
+            names = [name for name in archive.members if name.startswith(SIGNING_PREFIX)]
+            return {name: archive.read(name) for name in names}
 
     def signers(self) -> list[str]:
         """Return the hints of the keys that claim to have signed; nothing is checked."""
@@ -164,10 +166,11 @@ class Package:
         Raises:
             DigestMismatch: Something differs.
         """
-        verify_members(self._archive, self.manifest)
-        verify_weights(self._archive, self.manifest)
+        with self._archive() as archive:
+            verify_members(archive, self.manifest)
+            verify_weights(archive, self.manifest)
 
-    def read_program(self, record: ProgramRecord) -> StoredProgram:
+    def _read_program(self, record: ProgramRecord) -> StoredProgram:
         """Return a reader of a program, the whole file being verified at the first call.
 
         Trust is not asked for: whoever loads what this gives calls `check_trust` before.
@@ -176,8 +179,8 @@ class Package:
             DigestMismatch: Something in the file differs from its digest.
             PackageChanged: The file was written to since it was opened.
         """
-        archive = self._archive
         with self._loading:
+            archive = self._archive()
             if self._weights is None:
                 verify_members(archive, self.manifest)
                 self._weights = Weights(archive, self.manifest)
@@ -197,10 +200,9 @@ class Package:
         It raises PackageChanged, and works after `close`: it holds a file descriptor of its own
         until it is dropped.
         """
-        archive = self._archive
-        found = os.fstat(archive.fd)
+        archive = self._archive()
         archive.check_unchanged()
-        return Archive(archive.path, os.dup(archive.fd), found, archive.layout).check_unchanged
+        return archive.check_unchanged
 
     def samples(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Return the example inputs and the model's outputs for them, in signature order.
@@ -211,7 +213,7 @@ class Package:
         """
         from eipack.package.samples import decode_samples
 
-        return decode_samples(read_member(self._archive, self.manifest, SAMPLES), self.signature)
+        return decode_samples(self._member(SAMPLES), self.signature)
 
     def asset(self, path: str) -> bytes:
         """Return an asset's verified bytes by its path under `assets/`.
@@ -220,7 +222,7 @@ class Package:
             DigestMismatch: It differs from its digest.
             MalformedPackage: There is no such asset.
         """
-        return read_member(self._archive, self.manifest, f"assets/{path}")
+        return self._member(f"assets/{path}")
 
     def asset_files(self, role: str) -> dict[str, str]:
         """Return the assets of a role: path relative to it, and path under `assets/`."""
@@ -272,14 +274,14 @@ class Package:
             PackageIOError: The file cannot be written.
             PackageChanged: This package's own file was written to since it was opened.
         """
-        self._archive.check_unchanged()
         sources = [Source.of_bytes(MANIFEST, self.manifest.to_json())]
         sources += [Source.of_bytes(name, signings[name]) for name in sorted(signings)]
-        write_archive(path, [*sources, *self._contents()], progress=progress)
+        with self._archive() as archive:
+            archive.check_unchanged()
+            write_archive(path, [*sources, *self._contents(archive)], progress=progress)
         return Path(path)
 
-    def _contents(self) -> list[Source]:
-        archive = self._archive
+    def _contents(self, archive: Archive) -> list[Source]:
         return [
             Source.of_region(
                 record.name,
@@ -305,21 +307,26 @@ class Package:
         record = self.program(program)
         writer = codec(record.kind)
         self.check_trust(trust)
-        reader = self.read_program(record)
+        reader = self._read_program(record)
         inputs, _ = self.samples()
         return write_beside(Path(path), lambda place: writer.extract(reader, inputs, place))
 
     def close(self) -> None:
         """Let go of the file; sessions that were loaded from it go on."""
-        self._closed = True
-        self._weights = None
-        self._file.close()
+        with self._loading:
+            self._closed = True
+            self._weights = None
+            self._file.close()
 
-    @property
     def _archive(self) -> Archive:
+        """Give the file with a descriptor of its own, so that `close` meanwhile does no harm."""
         if self._closed:
             raise PackageIOError(f"{self.path} is closed; open it again", path=self.path)
-        return self._file
+        return self._file.duplicate()
+
+    def _member(self, name: str) -> bytes:
+        with self._archive() as archive:
+            return read_member(archive, self.manifest, name)
 
     def __enter__(self) -> Self:
         return self
@@ -330,3 +337,15 @@ class Package:
     def __repr__(self) -> str:
         kinds = ", ".join(record.id for record in self.programs)
         return f"<Package {self.name!r} [{kinds}] at {self.path}>"
+
+
+_packages: weakref.WeakSet[Package] = weakref.WeakSet()
+
+
+def _renew_locks() -> None:
+    """Forget, in a forked child, the locks of threads that only the parent has."""
+    for package in list(_packages):
+        package._loading = RLock()
+
+
+os.register_at_fork(after_in_child=_renew_locks)

@@ -44,7 +44,7 @@ class Weights:
 
         offset, size = self._places[entry]
         if not size:
-            return torch.empty(0, dtype=torch.uint8)
+            return torch.empty(0, dtype=torch.uint8, device="cpu")
         return torch.frombuffer(self._memory, dtype=torch.uint8, offset=offset, count=size)
 
 

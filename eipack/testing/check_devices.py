@@ -60,7 +60,7 @@ class DeviceChecks(ContractBase):
             load(path, absent).close()
         with Package.open(path) as package:
             record = next(r for r in package.programs if r.kind in self.backend.kinds)
-            reader = package.read_program(record)
+            reader = package._read_program(record)
             with pytest.raises(DeviceNotFound):
                 self.backend.load(reader, absent, LoadOptions()).close()
 

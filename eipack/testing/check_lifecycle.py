@@ -68,7 +68,7 @@ class LifecycleChecks(ContractBase):
         with Package.open(self.package(model)) as package:
             record = next(r for r in package.programs if r.kind in self.backend.kinds)
             place = self.backend.find(self.wanted).target
-            runner = self.backend.load(package.read_program(record), place, LoadOptions())
+            runner = self.backend.load(package._read_program(record), place, LoadOptions())
             leaves = tensors(model.inputs(1))
             with self.backend.context(place):
                 runner(*leaves)

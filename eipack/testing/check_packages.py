@@ -48,7 +48,7 @@ class PackageChecks(ContractBase):
             portable = [record for record in package.programs if record.kind in PORTABLE]
             assert portable, f"the package has {[r.kind for r in package.programs]} only"
             for record in portable:
-                leaves = gate_call(package.read_program(record))(*inputs)
+                leaves = gate_call(package._read_program(record))(*inputs)
                 flat = [leaves] if isinstance(leaves, torch.Tensor) else list(leaves)
                 answer = unflatten(package.signature.output_tree, iter(flat))
                 require_equal(model(model.inputs(5)), answer, f"the {record.id} program on the CPU")

@@ -71,7 +71,7 @@ def reload(store: Store) -> Callable[[str, object], object]:
 
     def through(kind: str, artifact: object) -> object:
         package = store(**{kind: artifact})
-        reader = package.read_program(package.program(kind))
+        reader = package._read_program(package.program(kind))
         return codec(kind).load(reader, torch.device("cpu"))
 
     return through

@@ -89,7 +89,7 @@ def test_two_kinds_of_one_model_share_its_bytes(store, exported):
 
 def test_a_table_of_other_tensors_is_refused(exported, store):
     package = store(exported=exported)
-    reader = package.read_program(package.program("exported"))
+    reader = package._read_program(package.program("exported"))
 
     class Fewer:
         keys = reader.keys
@@ -121,7 +121,7 @@ def test_a_quantised_tensor_is_refused_since_its_scale_would_be_lost(store):
 
 def test_an_extracted_file_needs_no_eipack(exported, store, tmp_path):
     package = store(exported=exported)
-    reader = package.read_program(package.program("exported"))
+    reader = package._read_program(package.program("exported"))
     codec("exported").extract(reader, (X,), tmp_path / "model.pt2")
     back = torch.export.load(tmp_path / "model.pt2")
     assert torch.equal(back.module()(X), exported.module()(X))

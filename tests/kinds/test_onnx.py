@@ -82,7 +82,7 @@ def test_a_graph_that_wants_bytes_from_elsewhere_is_refused(store):
     weight.data_location = onnx.TensorProto.EXTERNAL
     weight.external_data.add(key="location", value="/etc/passwd")
     package = store(onnx=onnx.helper.make_model(onnx.helper.make_graph([], "g", [], [], [weight])))
-    reader = package.read_program(package.program("onnx"))
+    reader = package._read_program(package.program("onnx"))
     with pytest.raises(MalformedPackage, match="'w' is bound to no weights"):
         codec("onnx").load(reader, torch.device("cpu"))
 
@@ -93,7 +93,7 @@ def test_an_extracted_file_runs_without_eipack(
 ):
     monkeypatch.setattr("eipack.kinds.onnx._PROTOBUF_LIMIT", limit)
     package = store(onnx=converted)
-    reader = package.read_program(package.program("onnx"))
+    reader = package._read_program(package.program("onnx"))
     codec("onnx").extract(reader, (), tmp_path / "model.onnx")
     assert (tmp_path / "model.onnx.data").exists() == (limit == 1000)
     torch.testing.assert_close(torch.from_numpy(answer(str(tmp_path / "model.onnx"))), model(X))

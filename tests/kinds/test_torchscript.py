@@ -198,6 +198,6 @@ def test_a_module_that_torchscript_cannot_read_again_is_refused(reload):
 def test_an_extracted_file_needs_no_eipack(module, store, tmp_path):
     model = module().eval()
     package = store(model, torchscript=torch.jit.script(model))
-    reader = package.read_program(package.program("torchscript"))
+    reader = package._read_program(package.program("torchscript"))
     codec("torchscript").extract(reader, (), tmp_path / "model.pt")
     assert torch.equal(torch.jit.load(tmp_path / "model.pt")(X), model(X))

@@ -89,7 +89,7 @@ def rewrite(tmp_path: Path) -> Rewrite:
             found |= signings or {}
             sources = [Source.of_bytes(MANIFEST, data)]
             sources += [Source.of_bytes(name, found[name]) for name in sorted(found)]
-            for source in package._contents():
+            for source in package._contents(package._file):
                 other = (members or {}).get(source.name)
                 sources.append(source if other is None else Source.of_bytes(source.name, other))
             write_archive(out, sources)

@@ -1,14 +1,17 @@
 import gc
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
+import warnings
 import weakref
 from pathlib import Path
 
 import pytest
 import torch
+from attrs import evolve
 from torch import nn
 
 import eipack
@@ -18,6 +21,9 @@ from eipack.errors import (
     ProgramNotFound,
 )
 from eipack.package import verified
+from eipack.package.assembly import Parts, write_package
+from eipack.pool import Pool
+from eipack.trust import own_key
 
 READ_BYTES = """
 import json, os, sys
@@ -243,7 +249,7 @@ class TestVerifyingOnce:
             record = package.program("torchscript")
             readers = []
             threads = [
-                threading.Thread(target=lambda: readers.append(package.read_program(record)))
+                threading.Thread(target=lambda: readers.append(package._read_program(record)))
                 for _ in range(4)
             ]
             for thread in threads:
@@ -252,6 +258,66 @@ class TestVerifyingOnce:
                 thread.join()
         assert len({id(reader.weights) for reader in readers}) == 1
         assert len(calls) == 1
+
+
+def test_a_child_forked_while_a_thread_loads_can_load(path):
+    held, done = threading.Event(), threading.Event()
+
+    def load():
+        with package._loading:
+            held.set()
+            done.wait()
+
+    with eipack.open(path) as package:
+        thread = threading.Thread(target=load)
+        thread.start()
+        held.wait()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # the thread is the point
+            child = os.fork()
+        if not child:
+            signal.alarm(60)
+            status = 1
+            try:
+                package.close()
+                status = 0
+            finally:
+                os._exit(status)
+        done.set()
+        thread.join()
+        assert os.waitpid(child, 0)[1] == 0
+        package.check_digests()
+
+
+def test_closing_waits_for_no_reader_and_harms_none(path, tmp_path):
+    package = eipack.open(path)
+    copy = package.save(tmp_path / "copy.eipack", progress=lambda _: package.close())
+    assert copy.read_bytes() == path.read_bytes()
+    with pytest.raises(PackageIOError, match="closed"):
+        package.check_digests()
+
+
+def test_a_signature_that_names_two_inputs_alike_is_never_written(path, tmp_path):
+    with eipack.open(path) as package:
+        twice = evolve(package.signature, inputs=package.signature.inputs * 2)
+    parts = Parts("m", None, twice, (), {}, Pool(), {}, {}, (), ())
+    with pytest.raises(MalformedPackage, match="twice among its inputs"):
+        write_package(tmp_path / "made.eipack", parts, own_key(create=False))
+    assert not (tmp_path / "made.eipack").exists()
+
+
+def test_a_reader_outlives_its_package(path):
+    with eipack.open(path) as package:
+        reader = package._read_program(package.program("torchscript"))
+    assert reader.member("graph.pt")
+
+
+@pytest.mark.parametrize("program", ["torchscript", "exported"])
+def test_an_ambient_device_makes_no_difference(path, model, x, program):
+    with torch.device("meta"):
+        session = eipack.load(path, program=program)
+    with session:
+        assert torch.equal(session(x), model(x).detach())
 
 
 def test_weights_are_mapped_where_nobody_else_can_write_them(path, x):

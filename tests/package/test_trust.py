@@ -188,7 +188,7 @@ class TestWhatIsVerifiedIsWhatIsLoaded:
             verified, "digest_bytes", lambda data: handed.append(data) or real(data)
         )
         with eipack.open(path) as package:
-            reader = package.read_program(package.program("torchscript"))
+            reader = package._read_program(package.program("torchscript"))
             handed.clear()
             data = reader.member("graph.pt")
         assert handed == [data]
@@ -207,7 +207,7 @@ class TestWhatIsVerifiedIsWhatIsLoaded:
         monkeypatch.setattr(verified, "tensor_digests", meanwhile)
         with eipack.open(path) as package:
             with pytest.raises(eipack.EipackError, match="was written to"):
-                package.read_program(package.program("torchscript"))
+                package._read_program(package.program("torchscript"))
 
 
 MODEL_SIGNING = """

@@ -167,7 +167,7 @@ def test_ties_hold_in_the_loaded_program(kind):
     from eipack.kinds import codec
 
     _, _, package = make("gpt", [kind])
-    reader = package.read_program(package.program(kind))
+    reader = package._read_program(package.program(kind))
     state = codec(kind).load(reader, torch.device("cpu")).state_dict
     state = state() if callable(state) else state
     by_name = {name.rpartition("_model.")[2]: tensor for name, tensor in state.items()}

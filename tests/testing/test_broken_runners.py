@@ -104,14 +104,9 @@ class WritingToInputs(Wrapper):
         return outputs
 
 
-class AssumingContiguity(Wrapper):
+class IgnoringOffsets(Wrapper):
     def before(self, inputs):
-        return tuple(
-            torch.as_strided(t, t.shape, torch.empty(t.shape, device="meta").stride(), 0)
-            if t.untyped_storage().nbytes() >= t.numel() * t.itemsize
-            else t
-            for t in inputs
-        )
+        return tuple(torch.as_strided(t, t.shape, t.stride(), 0) for t in inputs)
 
 
 class NeverClosing(Wrapper):
@@ -205,12 +200,7 @@ def test_their_unbroken_twin_keeps_every_promise(twin: Any) -> None:
         (FaintNoise, "test_equal_inputs_give_equal_bits[perceptron]", "different bits"),
         (WritingToInputs, "test_inputs_are_only_read[perceptron]", "a call changed its inputs"),
         (
-            AssumingContiguity,
-            "test_any_tensor_that_fits_is_taken[transposed]",
-            "differs from the model",
-        ),
-        (
-            AssumingContiguity,
+            IgnoringOffsets,
             "test_any_tensor_that_fits_is_taken[sliced]",
             "differs from the model",
         ),
