@@ -114,7 +114,8 @@ class Runner(Protocol):
     def __call__(self, *inputs: Tensor) -> Tensor | Sequence[Tensor]:
         """Run once; called from several threads at once.
 
-        Inputs fit the signature and are only read; they may have any strides. Outputs
+        Inputs fit the signature and are only read; they may have any strides, but are contiguous
+        for programs that torch.export captured, whose graphs hold for nothing else. Outputs
         belong to the caller, who may write to them: they share no memory with weights
         or with what other calls gave (with this call's inputs they may, as the model's own).
 

@@ -19,6 +19,10 @@ from eipack.tree import flatten
 Check = Callable[[torch.Tensor, dict[str, int]], bool]
 
 
+_PLAIN = frozenset({torch.Tensor, torch.nn.Parameter})
+"""Subclasses would run their own Python in place of the program's operators."""
+
+
 class Enforcer:
     """Turn a call's arguments into flat tensors that fit the signature."""
 
@@ -64,10 +68,11 @@ def _compile(spec: TensorSpec, devices: frozenset[str]) -> Check:
     named = tuple((axis, size) for axis, size in enumerate(spec.shape) if isinstance(size, DimSize))
     static = torch.Size([size for _, size in fixed]) if not named else None
     strided = torch.strided
+    plain = _PLAIN
 
     def check_static(tensor: torch.Tensor, sizes: dict[str, int]) -> bool:
         return (
-            isinstance(tensor, torch.Tensor)
+            type(tensor) in plain
             and tensor.dtype is dtype
             and tensor.shape == static
             and tensor.device.type in devices
@@ -75,7 +80,7 @@ def _compile(spec: TensorSpec, devices: frozenset[str]) -> Check:
         )
 
     def check(tensor: torch.Tensor, sizes: dict[str, int]) -> bool:
-        if not isinstance(tensor, torch.Tensor) or tensor.dtype is not dtype:
+        if type(tensor) not in plain or tensor.dtype is not dtype:
             return False
         if tensor.device.type not in devices or tensor.layout is not strided:
             return False
@@ -103,8 +108,8 @@ def explain(
     devices: frozenset[str],
 ) -> str | None:
     """Say in words why a tensor does not fit; `sizes` carries what earlier inputs settled."""
-    if not isinstance(tensor, torch.Tensor):
-        return f"a {type(tensor).__name__} was given, expected a tensor"
+    if type(tensor) not in _PLAIN:
+        return f"a {type(tensor).__name__} was given, expected a plain tensor"
     if tensor.dtype is not torch_dtype(spec.dtype):
         dtype = str(tensor.dtype).removeprefix("torch.")
         return f"dtype {dtype}, expected {spec.dtype}"

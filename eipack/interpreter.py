@@ -18,11 +18,13 @@ import torch
 def interpreted(module: torch.jit.ScriptModule) -> Callable[..., Any]:
     """Clean the module's graph in place and return its forward, to be run as it stands."""
     graph = module.graph
-    torch._C._jit_pass_inline(graph)
-    torch._C._jit_pass_constant_propagation(graph)
-    torch._C._jit_pass_cse(graph)
-    torch._C._jit_pass_dce(graph)
-    torch._C._jit_pass_peephole(graph, False)
+    passes: Any = torch._C
+    passes._jit_pass_inline(graph)
+    # tensors are not folded: one that is an output would be the same memory in every call
+    passes._jit_pass_constant_propagation_immutable_types(graph)
+    passes._jit_pass_cse(graph)
+    passes._jit_pass_dce(graph)
+    passes._jit_pass_peephole(graph, False)
     forward = module.forward
     optimizes = torch._C._get_graph_executor_optimize
     optimize = torch._C._set_graph_executor_optimize

@@ -97,11 +97,11 @@ def _missing(name: str, installed: dict[str, list[metadata.EntryPoint]]) -> Back
     device, _, engine = name.partition(".")
     there = ", ".join(installed) or "none"
     if device in _EXTRAS and not engine:
-        hint = f'pip install "eipack[{device}]"'
-    else:
-        hint = f"pip install eipack-{engine or device}"
+        hint = f'try: pip install "eipack[{device}]"'
+    else:  # no name is guessed that somebody else may have taken
+        hint = "install the plugin that does; `eipack backends` lists what is here"
     shown = name.replace(".", "+")
-    return BackendNotFound(f"no backend serves {shown!r} (installed: {there}); try: {hint}")
+    return BackendNotFound(f"no backend serves {shown!r} (installed: {there}); {hint}")
 
 
 def owners(name: str) -> list[str]:

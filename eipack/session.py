@@ -6,7 +6,7 @@ import asyncio
 import os
 import weakref
 from concurrent.futures import Future, ThreadPoolExecutor
-from threading import Lock
+from threading import Lock, get_ident
 from typing import Any, Self
 
 from attrs import frozen
@@ -72,6 +72,9 @@ class Session:
         self._owns_package = owns_package
         self._workers = workers
         self._executor: ThreadPoolExecutor | None = None
+        self._pending: set[Future[Any]] = set()
+        self._worker_idents: set[int] = set()
+        self._contiguous = record.method == "export"
         self._lock = Lock()
         self._finalizer = weakref.finalize(self, runner.close)
         _sessions.add(self)
@@ -108,6 +111,8 @@ class Session:
         if runner is None or self._forked:
             raise self._unusable()
         leaves = self._enforce(args, kwargs)
+        if self._contiguous:  # torch.export leaves out what its contiguous examples did not need
+            leaves = tuple(leaf.contiguous() for leaf in leaves)
         check_file = self._check_file
         if check_file is not None:
             check_file()
@@ -145,8 +150,11 @@ class Session:
             if self._closing or self._forked:
                 raise self._unusable()
             if self._executor is None:
-                self._executor = ThreadPoolExecutor(self._workers, "eipack-session")
-            return self._executor.submit(self, *args, **kwargs)
+                self._executor = _executor(self._workers, self._worker_idents)
+            future = self._executor.submit(self, *args, **kwargs)
+            self._pending.add(future)
+        future.add_done_callback(self._pending.discard)
+        return future
 
     async def arun(self, *args: Any, **kwargs: Any) -> Any:
         """Run once without blocking the event loop."""
@@ -159,9 +167,24 @@ class Session:
         """
         with self._lock:
             self._closing = True
-            executor, self._executor = self._executor, None
-        if executor is not None and not self._forked:
+            executor = self._executor
+        if executor is None or self._forked:
+            self._release()
+        elif get_ident() in self._worker_idents:  # a worker cannot wait for itself
+            executor.shutdown(wait=False)
+            self._release_when_done()
+        else:
             executor.shutdown(wait=True)
+            self._release()
+
+    def _release_when_done(self, _: Any = None) -> None:
+        waiting = next((future for future in list(self._pending) if not future.done()), None)
+        if waiting is None:
+            self._release()
+        else:
+            waiting.add_done_callback(self._release_when_done)
+
+    def _release(self) -> None:
         self._runner = None
         self._check_file = None
         self._finalizer()
@@ -177,6 +200,12 @@ class Session:
     def __repr__(self) -> str:
         state = "closed" if self.closed else "open"
         return f"<Session {self.package.name!r} [{self.program.id}] on {self.target}, {state}>"
+
+
+def _executor(workers: int, idents: set[int]) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(
+        workers, "eipack-session", initializer=lambda: idents.add(get_ident())
+    )
 
 
 _KNOWN_DEVICES = frozenset({"cpu", "cuda", "xpu", "mps"})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any, ClassVar
 
 import torch
@@ -30,8 +30,13 @@ class TorchBackend(Backend):
         return torch.device(str(Target(self.device, ordinal=target.ordinal)))
 
     def context(self, target: Target) -> AbstractContextManager[Any]:
-        """Return torch's inference mode."""
-        return torch.inference_mode()
+        """Return torch's inference mode, in which an autocast of the caller's does not count."""
+        if not torch.is_autocast_enabled(self.device):
+            return torch.inference_mode()
+        stack = ExitStack()
+        stack.enter_context(torch.inference_mode())
+        stack.enter_context(torch.autocast(self.device, enabled=False))
+        return stack
 
     def load(self, reader: ProgramReader, target: Target, options: LoadOptions) -> Runner:
         """Bind the program to the package's weights on the device.

@@ -9,8 +9,10 @@ named tuples, or `NamedOutputs`.
 from __future__ import annotations
 
 from collections import OrderedDict, namedtuple
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from functools import cache
+from types import MappingProxyType
 from typing import Any, Literal
 
 from attrs import frozen
@@ -51,7 +53,7 @@ class NamedOutputs(OrderedDict[str, Any]):
     Fields that are None are attributes but no keys.
     """
 
-    def __init__(self, items: Mapping[str, Any]) -> None:
+    def __init__(self, items: Mapping[str, Any] = MappingProxyType({})) -> None:
         super().__init__((key, value) for key, value in items.items() if value is not None)
         self.__dict__.update(items)
 
@@ -62,7 +64,21 @@ class NamedOutputs(OrderedDict[str, Any]):
 
     def to_tuple(self) -> tuple[Any, ...]:
         """Return the values that are not None, in order."""
-        return tuple(self.values())
+        return tuple(OrderedDict.values(self))
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        super().__setitem__(key, value)
+        self.__dict__[key] = value
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if value is None:
+            OrderedDict.pop(self, name, None)
+            self.__dict__[name] = None
+        else:
+            self[name] = value
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return NamedOutputs, (dict(vars(self)),)
 
 
 def describe(value: Any, *, constants: bool) -> tuple[Tree, list[Any], list[str]]:
@@ -199,6 +215,11 @@ def unflatten(tree: Tree, leaves: Iterator[Any]) -> Any:
     if tree.kind == "list":
         return items
     if tree.kind == "namedtuple":
-        return namedtuple(tree.type_name, [str(key) for key in tree.keys])(*items)  # noqa: PYI024
+        return _named_tuple(tree.type_name, tree.keys)(*items)
     named = dict(zip(tree.keys, items, strict=True))
     return named if tree.kind == "dict" else NamedOutputs({str(k): v for k, v in named.items()})
+
+
+@cache
+def _named_tuple(name: str, fields: tuple[str | int, ...]) -> Callable[..., Any]:
+    return namedtuple(name, [str(field) for field in fields])  # noqa: PYI024 - made at run time

@@ -23,6 +23,10 @@ def signature(
     return Signature(dims, inputs, (), tree or flat, TENSOR, min(positional, len(names)))
 
 
+class Odd(torch.Tensor):
+    """A subclass, whose operators may be anything."""
+
+
 PAIR = signature(
     TensorSpec("x", "float32", (BATCH, 3)),
     TensorSpec("ids", "int64", (BATCH, DimSize("batch", 2, 1))),
@@ -43,6 +47,11 @@ def pair(batch: int) -> tuple[torch.Tensor, torch.Tensor]:
 def test_sizes_within_the_range_pass(batch: int) -> None:
     x, ids = pair(batch)
     assert call(x, ids) == (x, ids)
+
+
+def test_a_parameter_is_a_tensor_like_any_other() -> None:
+    x, ids = pair(2)
+    assert call(torch.nn.Parameter(x), ids)
 
 
 def test_keywords_in_any_order_are_put_in_signature_order() -> None:
@@ -85,8 +94,9 @@ def test_only_tested_sizes_pass_where_they_are_listed() -> None:
         (torch.zeros(2, 4), "size 4 on axis 1, expected 3"),
         (torch.zeros(2, 3, device="meta"), "on meta, expected on cpu"),
         (torch.zeros(2, 3).to_sparse(), "layout torch.sparse_coo, expected a dense tensor"),
-        ([[1.0, 2.0, 3.0]], "a list was given, expected a tensor"),
-        (None, "a NoneType was given, expected a tensor"),
+        ([[1.0, 2.0, 3.0]], "a list was given, expected a plain tensor"),
+        (None, "a NoneType was given, expected a plain tensor"),
+        (torch.zeros(2, 3).as_subclass(Odd), "a Odd was given, expected a plain tensor"),
     ],
 )
 def test_a_wrong_tensor_is_refused_with_its_reason(bad: Any, reason: str) -> None:

@@ -154,6 +154,84 @@ def test_closing_waits_for_submitted_calls(path: Path) -> None:
     assert all(future.done() for future in futures)
 
 
+class Slow(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for _ in range(400):
+            x = torch.tanh(x @ x)
+        return x
+
+
+@pytest.fixture
+def slow() -> Session:
+    return eipack.load(eipack.export(Slow().eval(), (torch.eye(64),), method="script"))
+
+
+def test_everyone_who_closes_waits_for_submitted_calls(slow: Session) -> None:
+    futures = [slow.submit(torch.eye(64)) for _ in range(4)]
+    closers = [threading.Thread(target=slow.close) for _ in range(3)]
+    for closer in closers:
+        closer.start()
+    slow.close()
+    assert all(future.done() and future.exception() is None for future in futures)
+    for closer in closers:
+        closer.join()
+
+
+def test_a_callback_may_close_the_session_that_called_it(slow: Session) -> None:
+    first, second = slow.submit(torch.eye(64)), slow.submit(torch.eye(64))
+    first.add_done_callback(lambda _: slow.close())
+    assert second.exception(timeout=30) is None
+    for _ in range(200):
+        if slow.closed:
+            break
+        threading.Event().wait(0.01)
+    assert slow.closed
+    with pytest.raises(SessionClosed):
+        slow.submit(torch.eye(64))
+
+
+class Restrided(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.contiguous().as_strided((8,), (1,))
+
+
+@pytest.mark.parametrize(
+    ("method", "program"),
+    [("export", None), ("export", "torchscript"), ("trace", None), ("script", None)],
+)
+def test_strides_of_inputs_make_no_difference(method: str, program: str | None) -> None:
+    package = eipack.export(Restrided(), (torch.rand(2, 4),), method=method, programs=program)
+    x = torch.arange(8.0).reshape(4, 2).t()
+    with eipack.load(package) as session:
+        assert torch.equal(session(x), Restrided()(x))
+
+
+class Table(nn.Module):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return x + 1, torch.arange(5) * 2
+
+
+@pytest.mark.parametrize("method", ["export", "trace", "script"])
+def test_writing_to_a_constant_output_changes_nothing_that_follows(method: str) -> None:
+    package = eipack.export(Table(), (torch.rand(2),), method=method, programs="torchscript")
+    with eipack.load(package) as session:
+        with torch.inference_mode():
+            session(torch.rand(2))[1].fill_(9)
+        assert session(torch.rand(2))[1].tolist() == [0, 2, 4, 6, 8]
+
+
+def test_an_autocast_around_the_call_does_not_count(session: Session) -> None:
+    x, shift = torch.randn(2, 3), torch.randn(2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert session(x, shift)["sum"].dtype is torch.float32
+
+
+@pytest.mark.parametrize("options", [{"workers": 0}, {"outputs_on": "gpu"}])
+def test_options_that_mean_nothing_are_refused(path: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(options))):
+        eipack.load(path, **options)
+
+
 def mapped(path: Path) -> bool:
     return str(path) in Path("/proc/self/maps").read_text()
 
@@ -213,7 +291,7 @@ def test_a_forked_child_is_told(session: Session) -> None:
 
 
 def test_the_ambient_target_is_the_default(path: Path) -> None:
-    with eipack.use("nowhere"), pytest.raises(BackendNotFound, match="pip install eipack-nowhere"):
+    with eipack.use("nowhere"), pytest.raises(BackendNotFound, match="no backend serves 'nowhere'"):
         eipack.load(path)
     with eipack.use("nowhere"), eipack.load(path, target="cpu") as session:
         assert str(session.target) == "cpu"

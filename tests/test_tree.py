@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections import OrderedDict, namedtuple
 from dataclasses import dataclass
 
@@ -151,3 +153,43 @@ def test_an_ordered_dict_is_a_dict():
     tree, _, _ = describe(OrderedDict(a=T), constants=False)
     assert tree == Tree("dict", (TENSOR,), ("a",))
     assert tree.is_flat
+
+
+def outputs():
+    """Make named outputs with a field that shadows a method of dicts, and one that is None."""
+    tree = Tree("object", (TENSOR, TENSOR, NONE), ("values", "indices", "extra"), type_name="Top")
+    return unflatten(tree, iter([torch.tensor(1.0), torch.tensor(2)]))
+
+
+def test_named_outputs_may_have_a_field_called_like_a_method_of_dicts():
+    top = outputs()
+    assert top[0] is top.values is top["values"]
+    assert top.to_tuple() == (top["values"], top["indices"])
+    assert top.extra is None
+
+
+def test_named_outputs_can_be_copied_and_pickled():
+    for again in (
+        copy.copy(outputs()),
+        copy.deepcopy(outputs()),
+        pickle.loads(pickle.dumps(outputs())),
+    ):
+        assert type(again) is NamedOutputs
+        assert list(again) == ["values", "indices"]
+        assert again.extra is None
+
+
+def test_keys_and_attributes_of_named_outputs_are_one():
+    top = outputs()
+    top["values"] = 3
+    top.indices = 4
+    assert (top.values, top["indices"]) == (3, 4)
+    top.indices = None
+    assert "indices" not in top
+    assert top.indices is None
+
+
+def test_a_named_tuple_has_one_class():
+    tree = Tree("namedtuple", (TENSOR,), ("x",), type_name="Point")
+    first, second = (unflatten(tree, iter([torch.zeros(1)])) for _ in range(2))
+    assert type(first) is type(second)

@@ -42,7 +42,7 @@ class CudaBackend(TorchBackend):
 
         device = torch.cuda.device(self.torch_device(target))
         stack = ExitStack()
-        stack.enter_context(torch.inference_mode())
+        stack.enter_context(super().context(target))
         stack.enter_context(device)
         return stack
 
