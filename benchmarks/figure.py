@@ -35,9 +35,9 @@ class Figure:
 
     def cells(self) -> tuple[str, str, str, str, str, str]:
         """Return the figure as a line of the table."""
-        reading = f"{self.measured:.3g} {self.unit}"
+        reading = f"{self.measured:.4g} {self.unit}"
         if len(self.samples) > 1:
-            reading += f" ({min(self.samples):.3g} to {max(self.samples):.3g})"
+            reading += f" ({min(self.samples):.4g} to {max(self.samples):.4g})"
         asked = f"at most {self.asked:g} {self.unit}"
         return self.what, asked, reading, self.verdict, self.detail, self.command
 

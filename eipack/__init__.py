@@ -1,4 +1,4 @@
-"""Package a PyTorch model once; run it, measure it and price it on any target.
+"""Package a PyTorch model once; run it and measure it on any target.
 
 Importing this module imports no torch and looks at no device; each name below is
 imported when it is first used.

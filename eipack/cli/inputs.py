@@ -226,17 +226,25 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     Raises:
         PackageIOError: The file cannot be written, or cannot hold a dtype.
     """
-    import numpy as np
+    from eipack.package.beside import write_beside
 
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    try:
-        if path.suffix == ".npz":
-            arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in plain.items()}
-            np.savez(path, **arrays)
-        else:
-            from safetensors.torch import save_file
+    write_beside(path, lambda place: _write_tensors(plain, place))
 
-            save_file({name: tensor.clone() for name, tensor in plain.items()}, path)
-    except Exception as error:
-        said = " ".join(str(error).split())[:200]
-        raise PackageIOError(f"cannot write {path}: {said}", path=str(path)) from error
+
+def _write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    import numpy as np
+
+    if path.suffix == ".npz":
+        try:
+            arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in tensors.items()}
+        except TypeError as error:
+            raise PackageIOError(
+                f"{path.name} cannot hold these outputs, since numpy lacks a dtype of theirs "
+                f"({error}); write a .safetensors file",
+            ) from error
+        np.savez(path, **arrays)
+    else:
+        from safetensors.torch import save_file
+
+        save_file({name: tensor.clone() for name, tensor in tensors.items()}, path)

@@ -37,9 +37,9 @@ def print_table(
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
-        table.add_column(column, justify="right" if column in right else "left")
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(printable, row))
     _print(table)
 
 
@@ -59,23 +59,43 @@ def print_facts(facts: Iterable[tuple[str, str]]) -> None:
     from rich.table import Table
 
     table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(style="cyan")
-    table.add_column()
+    table.add_column(style="cyan", overflow="fold")
+    table.add_column(overflow="fold")
     above = ""
     for label, text in facts:
-        table.add_row("" if label == above else label, text)
+        table.add_row("" if label == above else printable(label), printable(text))
         above = label
     _print(table)
 
 
 def print_json(value: Any) -> None:
     """Print a value as indented JSON."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    click.echo(printable_json(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)))
 
 
 def note(text: str) -> None:
     """Tell a person something beside the result, on stderr."""
-    click.echo(f"eipack: {text}", err=True)
+    click.echo(f"eipack: {printable(text)}", err=True)
+
+
+def printable(text: str) -> str:
+    """Escape what could steer a terminal or mislead the eye, as Python spells it.
+
+    A package's texts are whatever its maker wrote, and are shown before anybody trusts them.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def printable_json(text: str) -> str:
+    """Escape the same in JSON, which then still means what it meant."""
+    return "".join(c if c.isprintable() or c == "\n" else _json_escape(c) for c in text)
+
+
+def _json_escape(char: str) -> str:
+    pairs = char.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{pairs[at : at + 2].hex()}" for at in range(0, len(pairs), 2))
 
 
 def size_text(nbytes: int) -> str:

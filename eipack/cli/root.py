@@ -11,6 +11,7 @@ import click
 from attrs import define
 
 from eipack.cli import plugins
+from eipack.cli.printing import printable
 from eipack.errors import EipackError, MethodConflict, TargetSyntaxError
 
 DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
@@ -150,7 +151,7 @@ def _tell(error: Exception) -> int:
         said = " ".join(str(error).split())[:300]
         message = f"unexpected {type(error).__name__}: {said}; for a traceback, add --debug"
         code = FAILED
-    click.echo(f"eipack: error: {' '.join(message.split())}", err=True)
+    click.echo(f"eipack: error: {printable(' '.join(message.split()))}", err=True)
     return code
 
 
@@ -196,7 +197,7 @@ def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> No
 
 root = Root(
     name="eipack",
-    help="""Package a PyTorch model once; run it, measure it and price it on any target.
+    help="""Package a PyTorch model once; run it and measure it on any target.
 
     \b
     Start with:

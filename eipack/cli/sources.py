@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from difflib import get_close_matches
 from importlib import import_module, metadata
 from io import StringIO
@@ -187,7 +187,8 @@ def _torchvision(recipe: Recipe) -> Built:
 
 def _download(recipe: Recipe, make: Any) -> nn.Module:
     try:
-        with redirect_stderr(StringIO()):  # torch.hub announces each download there
+        # torch.hub announces each download on one, and its progress on the other
+        with redirect_stderr(StringIO()), redirect_stdout(StringIO()):
             model: nn.Module = make()
     except OSError as error:  # URLError and HTTPError are OSErrors
         raise unavailable(recipe, error) from error
@@ -235,13 +236,14 @@ def _call(recipe: Recipe) -> Any:
         if isinstance(value, torch.nn.Module):  # callable too, but built already
             return value
         torch.manual_seed(0)  # once more: what was imported may have drawn numbers
-        return value(**recipe.config)
+        with redirect_stdout(sys.stderr):  # what it prints is not the command's own output
+            return value(**recipe.config)
     except EipackError:
         raise
     except ModuleNotFoundError as error:
         where = f" in {here}" if error.name == module_name.partition(".")[0] else ""
         raise ModelSourceError(f"{recipe.name}: {one_line(error)}{where}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ModelSourceError(
             f"{recipe.name} failed: {type(error).__name__}: {one_line(error)}"
         ) from error

@@ -38,6 +38,7 @@ Trust = PublicKey | str | os.PathLike[str] | Iterable[PublicKey | str | os.PathL
 
 _VERSION: Final = 1
 _FILE: Final = "trusted-keys.json"
+OWN_LABEL: Final = "own key"
 _LONGEST_LABEL: Final = 100
 _REMEDY: Final = "name the keys in EIPACK_TRUSTED_KEYS, or another folder in EIPACK_CONFIG_DIR"
 
@@ -72,14 +73,20 @@ def add(public_key: PublicKey, label: str) -> TrustedKey:
     """Trust a key from now on; for a key that was added before, change its label.
 
     Raises TrustStoreDamaged where the store is damaged, KeyUnavailable where it cannot be
-    written, ValueError for a label that is not one printable line of at most 100 characters.
+    written, ValueError for a label that is not one printable line of at most 100 characters,
+    or is another key's.
     """
     if not label.strip() or not label.isprintable() or len(label) > _LONGEST_LABEL:
         raise ValueError(f"a label is one printable line of 1 to {_LONGEST_LABEL} characters")
+    if label.strip().casefold() == OWN_LABEL:
+        raise ValueError(f"{OWN_LABEL!r} is what your own key is called; choose another label")
     path = _store_path()
     with changing(path.parent, _REMEDY):
         keys = _read(path)
         new = TrustedKey(evolve(public_key, label=label), "store", str(path), _now())
+        taken = next((old for old in keys if old.label == label and old.key != public_key), None)
+        if taken is not None:
+            raise ValueError(f"the label {label!r} is that of {taken.key.key_id}; choose another")
         for position, old in enumerate(keys):
             if old.key == public_key:
                 new = keys[position] = evolve(new, added=old.added)
@@ -132,7 +139,7 @@ def _own() -> list[TrustedKey]:
         return []
     path = own_key_path()
     where = "EIPACK_SIGNING_KEY" if path is None else str(path)
-    return [TrustedKey(evolve(key.public, label="own key"), "own", where, _dated(path))]
+    return [TrustedKey(evolve(key.public, label=OWN_LABEL), "own", where, _dated(path))]
 
 
 def _stored() -> list[TrustedKey]:
@@ -223,7 +230,9 @@ def _choose(name: str, keys: list[TrustedKey]) -> TrustedKey:
 def _where(name: str) -> str:
     for trusted in [*_own(), *_from_environment()]:
         if name and any(n.startswith(name) for n in _names(trusted)):
-            return f"; one from {trusted.location} does, and ends with that"
+            if trusted.source == "own":
+                return f"; that is your own key, trusted as long as {trusted.location} exists"
+            return f"; EIPACK_TRUSTED_KEYS names one, in {trusted.location}"
     return "; see: eipack trust list"
 
 

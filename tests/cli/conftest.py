@@ -61,7 +61,9 @@ Eipack = Callable[..., Result]
 @pytest.fixture
 def eipack() -> Eipack:
     """Run the command in this process; a result has exit_code, stdout and stderr."""
-    return lambda *words: CliRunner().invoke(root, [str(word) for word in words])
+    # Whoever runs the tests may have a narrow terminal, or none.
+    runner = CliRunner(env=dict.fromkeys(("COLUMNS", "FORCE_COLOR", "TTY_COMPATIBLE")))
+    return lambda *words: runner.invoke(root, [str(word) for word in words])
 
 
 @pytest.fixture

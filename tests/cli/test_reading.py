@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from eipack import export
+
 from .conftest import Eipack, assert_one_line
 
 
@@ -26,6 +28,24 @@ def test_inspect_shows_what_the_package_holds(eipack: Eipack, package_file: Path
 def test_inspect_lists_every_weight_on_request(eipack: Eipack, package_file: Path) -> None:
     assert "6x4" not in eipack("inspect", package_file).stdout
     assert "6x4" in eipack("inspect", package_file, "--tensors").stdout
+
+
+def test_what_could_steer_a_terminal_is_shown_escaped(
+    eipack: Eipack, tmp_path: Path, shared_home: Path
+) -> None:
+    path = tmp_path / "hostile.eipack"
+    name = "a\x1b]0;owned\x07\x9b2J\u202e\U000e0041é"
+    model = torch.nn.Linear(2, 2).eval()
+    package = export(model, inputs=(torch.zeros(1, 2),), method="trace", name=name)
+    package.save(path)
+    shown = eipack("inspect", path).stdout
+    assert r"a\x1b]0;owned\x07\x9b2J\u202e\U000e0041é" in shown
+    document = eipack("inspect", path, "--json").stdout
+    assert json.loads(document)["manifest"]["name"] == name
+    failed = eipack("extract", path, "--program", "\x1b[2J", "-o", tmp_path / "out.pt")
+    assert_one_line(failed, 1, r"\x1b[2J")
+    for text in (shown, document, failed.stderr):
+        assert text.replace("\n", "").isprintable()
 
 
 def test_inspect_gives_the_manifest_as_json(eipack: Eipack, package_file: Path) -> None:

@@ -78,10 +78,10 @@ def test_text_needs_a_tokenizer(eipack: Eipack, package_file: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--target", "npu"], "pip install eipack-npu"),
+        (["--target", "npu"], "no backend serves"),
         (["--program", "onnx"], "it has torchscript-trace, torchscript-script"),
         (["--input", "nowhere.npz"], "there is no file nowhere.npz"),
-        (["-o", "nowhere/out.npz"], "cannot write nowhere/out.npz"),
+        (["-o", "nowhere/out.npz"], "there is no folder nowhere"),
     ],
 )
 def test_what_fails_is_one_line(
@@ -141,3 +141,14 @@ def test_text_for_a_model_whose_tokenizer_is_not_here_says_what_to_give(eipack: 
         "--config", "n_layer=1", "--config", "n_embd=12", "--config", "vocab_size=9",
     )  # fmt: skip
     assert_one_line(result, 1, "cannot read a text", "--input input_ids=1x7:int64")
+
+
+def test_an_output_that_is_there_is_replaced_only_by_force(
+    eipack: Eipack, package_file: Path, workplace: Path
+) -> None:
+    kept = workplace / "kept.npz"
+    kept.write_bytes(b"mine")
+    assert_one_line(eipack("run", package_file, "-o", kept), 1, "is there already")
+    assert kept.read_bytes() == b"mine"
+    assert eipack("run", package_file, "-o", kept, "--force").exit_code == 0
+    assert kept.read_bytes() != b"mine"

@@ -119,7 +119,12 @@ class TestAdd:
         assert [trusted.label for trusted in trusted_keys()] == ["Alice of Rome", "Bob"]
         assert [trusted.added for trusted in trusted_keys()] == [first.added, later]
 
-    @pytest.mark.parametrize("label", ["", "  ", "two\nlines", "\x1b[31mred", "x" * 101])
+    def test_a_label_that_another_key_has_is_refused(self, config, alice, bob):
+        add(alice.public, "Alice")
+        with pytest.raises(ValueError, match=alice.public.key_id):
+            add(bob.public, "Alice")
+
+    @pytest.mark.parametrize("label", ["", "  ", "two\nlines", "\x1b[31mred", "x" * 101, "Own key"])
     def test_a_label_that_could_mislead_is_refused(self, config, alice, label):
         with pytest.raises(ValueError, match="label"):
             add(alice.public, label)

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from eipack.cli.arguments import FILE, TargetType, example, package_file
-from eipack.cli.printing import note, plural, print_table
+from eipack.cli.arguments import FILE, TargetType, example, package_file, refuse_overwriting
+from eipack.cli.printing import note, plural, print_table, printable_json
 from eipack.cli.progress import counting
-from eipack.errors import PackageIOError
 
 if TYPE_CHECKING:
     from eipack.measuring import Report, Row
@@ -53,6 +52,7 @@ _FIGURES = ("load_ms", "first_ms", "mean_ms", "p50_ms", "p90_ms", "p95_ms")
     metavar="FILE",
     help="Write the whole report there, each sample included; - prints it in place of the table.",
 )
+@click.option("--force", is_flag=True, help="Replace the report file if it is there.")
 @click.pass_context
 def bench(
     ctx: click.Context,
@@ -61,6 +61,7 @@ def bench(
     programs: tuple[str, ...],
     calls: int,
     report_file: Path | None,
+    force: bool,
 ) -> None:
     """Time a package on each target, by each program.
 
@@ -68,6 +69,8 @@ def bench(
     the machine slows all of it. A target or program that cannot run here is a line on stderr, and
     the exit code is then 1.
     """
+    if report_file is not None and report_file != _STDOUT:
+        refuse_overwriting(report_file, force=force)
     with counting("timing calls") as progress:
         import eipack
 
@@ -75,7 +78,7 @@ def bench(
             file, targets or ("cpu",), programs=programs or None, calls=calls, progress=progress
         )
     if report_file == _STDOUT:
-        click.echo(report.to_json(), nl=False)
+        click.echo(printable_json(report.to_json().decode()), nl=False)
     else:
         print_report(report)
         if report_file is not None:
@@ -108,8 +111,8 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _write(report: Report, path: Path) -> None:
-    try:
-        path.write_bytes(report.to_json())
-    except OSError as error:
-        raise PackageIOError(f"cannot write {path}: {error.strerror}", path=str(path)) from error
+    from eipack.package.beside import write_beside
+
+    data = report.to_json()
+    write_beside(path, lambda place: place.write_bytes(data))
     click.echo(f"report: {path}")

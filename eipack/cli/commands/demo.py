@@ -20,6 +20,13 @@ _GPT: Final = (
 )
 
 
+_OWN = {
+    *("resnet18.eipack", "resnet18.json", "resnet18.pt"),
+    *("openai-gpt.eipack", "openai-gpt.json"),
+}
+"""What a demo, or the commands it proposes, leaves in its folder."""
+
+
 @click.command(epilog=example("eipack demo --folder demo --calls 200"))
 @click.option(
     "--folder", type=FILE, default=Path("demo"), show_default=True, help="Where to write."
@@ -37,13 +44,18 @@ def demo(ctx: click.Context, folder: Path, calls: int) -> None:
 
     They are ResNet-18 of torchvision and OpenAI GPT of transformers. Nothing is downloaded: the
     weights are random, on which neither the commands nor the times depend. Takes about a minute
-    and 600 MB on two cores; every command is shown as you would type it.
+    and 600 MB on two idle cores; every command is shown as you would type it.
     """
     began = perf_counter()
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        foreign = sorted({path.name for path in folder.iterdir()} - _OWN)
     except OSError as error:
         raise PackageIOError(f"cannot make the folder {folder}: {error.strerror}") from error
+    if foreign:
+        raise PackageIOError(
+            f"{folder} holds {foreign[0]}, which no demo wrote; choose another --folder"
+        )
     resnet, gpt = folder / "resnet18.eipack", folder / "openai-gpt.eipack"
     _say("One model, one file, any target", style="bold")
     _say(
@@ -63,8 +75,8 @@ def demo(ctx: click.Context, folder: Path, calls: int) -> None:
     _say(f"\nMeasure them on {' and '.join(targets)}, with the package's own samples")
     both = ("--program", "trace", "--program", "script")
     for package, programs in ((resnet, both), (gpt, ("--program", "torchscript"))):
-        report = package.with_suffix(".json")
-        _do(ctx, "bench", package, *places, *programs, "--calls", calls, "--json", report)
+        report = ("--json", package.with_suffix(".json"), "--force")
+        _do(ctx, "bench", package, *places, *programs, "--calls", calls, *report)
     if len(targets) == 1:
         _say("This machine has no GPU that torch can see; with one, cuda:0 is measured beside cpu.")
     _close(folder, resnet, perf_counter() - began)
@@ -93,8 +105,7 @@ def _do(ctx: click.Context, *words: str | int | Path) -> None:
     from eipack.cli.root import root
 
     typed = [str(word) for word in words]
-    shown = [word for word in typed if word != "--force"]
-    _say(f"$ eipack {shlex.join(shown)}", style="bold green")
+    _say(f"$ eipack {shlex.join(typed)}", style="bold green")
     command = root.get_command(ctx, typed[0])
     if command is None:
         raise click.UsageError(f"there is no command {typed[0]!r}")

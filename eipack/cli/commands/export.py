@@ -82,7 +82,7 @@ if TYPE_CHECKING:
 @click.option(
     "--allow-traced-branches",
     is_flag=True,
-    help="Accept a trace that depends on a value or a size; it then holds for what was tested.",
+    help="Accept a trace that depends on sizes; the package then holds for those that were tested.",
 )
 @click.option(
     "--asset",
@@ -107,7 +107,7 @@ if TYPE_CHECKING:
     help="A setting of the model, as n_layer=2 (repeatable).",
 )
 @as_json
-def export(  # noqa: PLR0917 - click passes every option by name
+def export(
     model: str,
     output: Path | None,
     force: bool,

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from eipack.cli.arguments import FILE, as_json, example, package_file, refuse_overwriting
-from eipack.cli.printing import print_json, size_text
+from eipack.cli.printing import print_json, printable, size_text
 from eipack.cli.progress import stages
 
 
@@ -40,4 +40,5 @@ def extract(file: Path, program: str, output: Path, force: bool, as_json: bool) 
     if as_json:
         print_json({"path": str(written), "program": record.id, "size_bytes": size})
         return
-    click.echo(f"{written}: {record.kind} program by {record.method}, {size_text(size)}")
+    made = printable(f"{record.kind} program by {record.method}")
+    click.echo(f"{written}: {made}, {size_text(size)}")

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from eipack.cli.arguments import FILE, TargetType, as_json, example, package_file
+from eipack.cli.arguments import (
+    FILE,
+    TargetType,
+    as_json,
+    example,
+    package_file,
+    refuse_overwriting,
+)
 from eipack.cli.inputs import (
     Given,
     InputType,
@@ -58,6 +65,7 @@ _BEST = 5
 @click.option(
     "-o", "--output", type=FILE, help="Write the outputs to this .npz or .safetensors file."
 )
+@click.option("--force", is_flag=True, help="Replace the output file if it is there.")
 @as_json
 def run(
     file: Path,
@@ -65,12 +73,15 @@ def run(
     program: str | None,
     given: tuple[Given, ...],
     output: Path | None,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Run a package once and show what comes out."""
     check_together(given)
     if output is not None and output.suffix not in (".npz", ".safetensors"):
         raise click.BadParameter("write a .npz or .safetensors file", param_hint="--output")
+    if output is not None:
+        refuse_overwriting(output, force=force)
     with stages("loading libraries") as stage:
         import eipack
         from eipack.tree import flatten
