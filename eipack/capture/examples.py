@@ -119,7 +119,8 @@ def _require_fit(model: nn.Module, args: tuple[Any, ...], keywords: Mapping[str,
         inspect.signature(model.forward).bind(*args, **keywords)
     except TypeError as error:
         raise ExampleInputsRequired(
-            f"the example inputs do not fit {type(model).__name__}.forward: {error}"
+            f"the example inputs do not fit {type(model).__name__}.forward"
+            f"{inspect.signature(model.forward)}: {error}"
         ) from error
 
 

@@ -51,7 +51,7 @@ def refuse_overwriting(path: Path, *, force: bool) -> None:
         raise PackageIOError(f"{path} is a folder; name a file", path=str(path))
     if path.exists() and not force:
         raise PackageIOError(
-            f"{path} is there already; choose another -o, or replace it with --force",
+            f"{path} is there already; name another file, or replace it with --force",
             path=str(path),
         )
     if not path.absolute().parent.is_dir():

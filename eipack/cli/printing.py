@@ -17,15 +17,17 @@ if TYPE_CHECKING:
 _WIDE: Final = 1000
 
 
-def console(*, err: bool = False) -> Console:
+def console(*, err: bool = False, wide: bool = False) -> Console:
     """Return a rich console; it prints text as it is, colours only on a terminal.
 
-    In a pipe no line is wrapped, unless COLUMNS says how wide one may be.
+    No line of a `wide` one is wrapped, and of no other in a pipe, unless COLUMNS says how wide
+    one may be.
     """
     from rich.console import Console
 
     stream = sys.stderr if err else sys.stdout
-    width = None if stream.isatty() or os.environ.get("COLUMNS") else _WIDE
+    fits = not wide and (stream.isatty() or os.environ.get("COLUMNS"))
+    width = None if fits else _WIDE
     return Console(stderr=err, width=width, markup=False, highlight=False, emoji=False)
 
 
@@ -37,21 +39,18 @@ def print_table(
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        table.add_column(column, justify="right" if column in right else "left", no_wrap=True)
     for row in rows:
         table.add_row(*map(printable, row))
-    _print(table)
+    _print(table, console(wide=True))  # whole words matter more than whole lines
 
 
-def _print(table: Table) -> None:
-    terminal = console()
-    if terminal.is_terminal:
-        terminal.print(table)
-        return
+def _print(table: Table, terminal: Console) -> None:
     with terminal.capture() as text:
         terminal.print(table)
     for line in text.get().splitlines():
-        click.echo(line.rstrip())  # rich fills the last column with blanks
+        # rich fills the last column with blanks
+        click.echo(line.rstrip(), color=terminal.is_terminal)
 
 
 def print_facts(facts: Iterable[tuple[str, str]]) -> None:
@@ -65,7 +64,7 @@ def print_facts(facts: Iterable[tuple[str, str]]) -> None:
     for label, text in facts:
         table.add_row("" if label == above else printable(label), printable(text))
         above = label
-    _print(table)
+    _print(table, console())
 
 
 def print_json(value: Any) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -44,6 +47,7 @@ BUILT_IN: Final = {name: where for table in _SECTIONS.values() for name, where i
 @define
 class _Settings:
     debug: bool = False
+    command: str = "eipack"
 
 
 class Root(click.Group):
@@ -81,6 +85,9 @@ class Root(click.Group):
             near = get_close_matches(name, self.list_commands(ctx), n=1)
             guess = f"; did you mean {near[0]}?" if near else ""
             raise click.UsageError(f"there is no command {name!r}{guess}", ctx)
+        settings = ctx.find_object(_Settings)
+        if settings is not None:
+            settings.command = f"eipack {name}"
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -115,6 +122,7 @@ class Root(click.Group):
     ) -> Any:
         """Run, and exit with 0 (done), 1 (failed), 2 (wrong use) or 130 (interrupted)."""
         settings = _Settings()
+        _replace_closed_streams()
         extra.setdefault("obj", settings)
         try:
             code = super().main(args, prog_name or "eipack", complete_var, False, **extra)
@@ -123,13 +131,20 @@ class Root(click.Group):
                 import traceback
 
                 traceback.print_exc()
-            code = _tell(error)
+            code = _tell(error, settings)
         if standalone_mode:
             sys.exit(code if isinstance(code, int) else DONE)
         return code
 
 
-def _tell(error: Exception) -> int:
+def _replace_closed_streams() -> None:
+    """Let what is printed go nowhere where the caller closed stdout or stderr."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+
+
+def _tell(error: Exception, settings: _Settings) -> int:
     """Print an error in one line and return the exit code for it."""
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         click.echo(error.format_message(), err=True)
@@ -142,11 +157,13 @@ def _tell(error: Exception) -> int:
         ctx = getattr(error, "ctx", None)
         if isinstance(error, click.UsageError):
             message += "" if message.endswith("?") else ";"
-            message += f" see: {ctx.command_path if ctx else 'eipack'} --help"
+            message += f" see: {ctx.command_path if ctx else settings.command} --help"
         code = error.exit_code
     elif isinstance(error, EipackError):
         message = str(error)
         code = WRONG_USE if isinstance(error, TargetSyntaxError | MethodConflict) else FAILED
+    elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        message, code = "cannot write the output: no space left on the device", FAILED
     else:
         said = " ".join(str(error).split())[:300]
         message = f"unexpected {type(error).__name__}: {said}; for a traceback, add --debug"
@@ -205,7 +222,9 @@ root = Root(
       eipack export torchvision:resnet18 --weights none
       eipack run resnet18.eipack --target cpu
     """,
-    epilog="Exit codes: 0 done, 1 failed, 2 wrong use. NO_COLOR=1 turns colours off.",
+    epilog=(
+        "Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted. NO_COLOR=1 turns colours off."
+    ),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     params=[
         click.Option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -75,6 +76,7 @@ def _adjust(config: Any, settings: Mapping[str, Any]) -> None:
 def _quieten(transformers: Any) -> None:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of every retry
 
 
 def _config(transformers: Any, recipe: Recipe, *, fetch: bool) -> Any:

@@ -140,12 +140,14 @@ class Package:
                 continue
         if not found:
             hints = self.signers()
-            short = " and ".join(f"{hint[:16]}…" for hint in hints)
-            raise UntrustedPackage(
-                f"{self.path} is signed by {short}, which is not trusted here; if you trust its "
-                "owner, add their public key: eipack trust add KEY.pem",
-                key_ids=hints,
+            short = " and ".join(hint[:16] for hint in hints)
+            why = (
+                "by a key that is not trusted here; if you trust its owner, add their public key: "
+                "eipack trust add KEY.pem"
+                if trust is None
+                else "by none of the keys that were named to be trusted"
             )
+            raise UntrustedPackage(f"{self.path} is signed as {short}, {why}", key_ids=hints)
         return found[0]
 
     def verify(self, trust: Trust = None) -> PublicKey:

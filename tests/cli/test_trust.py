@@ -93,7 +93,7 @@ def test_a_package_is_trusted_once_its_makers_key_is_added(
 def test_only_the_keys_that_are_named_count(
     eipack: Eipack, package_file: Path, stranger: Path
 ) -> None:
-    assert_one_line(eipack("verify", package_file, "--trust", stranger), 1, "not trusted here")
+    assert_one_line(eipack("verify", package_file, "--trust", stranger), 1, "none of the keys")
 
 
 def test_signing_makes_a_package_ones_own(

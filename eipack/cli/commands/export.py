@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -96,8 +97,8 @@ if TYPE_CHECKING:
 @click.option("--package-version", metavar="VERSION", help="The model's version.")
 @click.option(
     "--weights",
-    metavar="none|default|FILE",
-    help="none: random, the same each time, no download; default: pretrained; or a state dict.",
+    metavar="WHICH",
+    help="none: random, the same each time, no download; default: pretrained; or a state dict FILE.",
 )
 @click.option(
     "--config",
@@ -143,7 +144,7 @@ def export(
         built = build(recipe)
         with eipack.export(
             built.model,
-            _inputs(built, given, values),
+            _inputs(recipe, built, given, values),
             method=methods or "auto",
             target=targets or None,
             programs=programs or None,
@@ -167,8 +168,12 @@ def _file_name(name: str) -> str:
     return re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "model"
 
 
-def _inputs(built: Built, given: tuple[Given, ...], specs: Mapping[str, Any]) -> Any:
+def _inputs(
+    recipe: Recipe, built: Built, given: tuple[Given, ...], specs: Mapping[str, Any]
+) -> Any:
     forward = getattr(built.model, "forward", None)
+    if not given and isinstance(forward, MethodType):
+        _require_own_examples(recipe.name, built.model, forward)
     accepted = None
     if given and isinstance(given[0], TextInput):
         if built.tokenizer is None and built.remark:
@@ -178,6 +183,20 @@ def _inputs(built: Built, given: tuple[Given, ...], specs: Mapping[str, Any]) ->
             )
         accepted = set(inspect.signature(forward).parameters) if forward else None
     return example_inputs(given, built.tokenizer, specs, accepted)
+
+
+def _require_own_examples(name: str, model: Any, forward: MethodType) -> None:
+    from eipack.capture.examples import derive
+
+    try:
+        derive(model)
+    except ExampleInputsRequired as error:
+        parameters = inspect.signature(forward).parameters.values()
+        needed = [str(one.name) for one in parameters if one.default is one.empty]
+        raise ExampleInputsRequired(
+            f"{name} brings no example inputs; say what one call gets, by an --input "
+            f"NAME=FILE or NAME=SHAPE for each of: {', '.join(needed)}"
+        ) from error
 
 
 def _assets(built: Built, files: Mapping[str, str]) -> dict[str, Any]:

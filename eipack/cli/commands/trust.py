@@ -42,13 +42,16 @@ def show(as_json: bool) -> None:
         print_json({"key_id": key.key_id, "hint": key.hint, "public_key": key.pem})
         return
     click.echo(key.pem, nl=False)
-    click.echo(f"key id: {key.key_id}", err=True)
+    click.echo(f"key id: {key.key_id}, signs as {key.hint[:16]}", err=True)
 
 
 @trust.command(name="list", epilog=example("eipack trust list"))
 @as_json
 def list_keys(as_json: bool) -> None:
-    """List the keys that are trusted here, and why."""
+    """List the keys that are trusted here, and why.
+
+    What a key signs as is how its packages name it: it begins with that.
+    """
     from eipack.trust import trusted_keys
 
     found = trusted_keys()
@@ -59,11 +62,12 @@ def list_keys(as_json: bool) -> None:
         click.echo("no key is trusted here yet; your own is made at the first export")
         return
     print_table(
-        ("label", "key id", "source", "added", "where"),
+        ("label", "key id", "signs as", "source", "added", "where"),
         [
             (
                 trusted.label,
                 trusted.key.key_id,
+                trusted.key.hint[:16],
                 trusted.source,
                 trusted.added.date().isoformat() if trusted.added else "",
                 trusted.location,
@@ -110,13 +114,15 @@ def _tell(trusted: TrustedKey, what: str, *, as_json: bool) -> None:
     if as_json:
         print_json(_document(trusted))
         return
-    click.echo(f"{trusted.label} ({trusted.key.key_id}): {what}")
+    signs = f"signs as {trusted.key.hint[:16]}"
+    click.echo(f"{trusted.label} ({trusted.key.key_id}, {signs}): {what}")
 
 
 def _document(trusted: TrustedKey) -> dict[str, Any]:
     return {
         "label": trusted.label,
         "key_id": trusted.key.key_id,
+        "hint": trusted.key.hint,
         "source": trusted.source,
         "added": trusted.added.isoformat() if trusted.added else None,
         "location": trusted.location,
