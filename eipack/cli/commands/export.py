@@ -98,7 +98,7 @@ if TYPE_CHECKING:
 @click.option(
     "--weights",
     metavar="WHICH",
-    help="none: random, the same each time, no download; default: pretrained; or a state dict FILE.",
+    help="none: random, the same each time; default: pretrained; or a FILE with a state dict.",
 )
 @click.option(
     "--config",
