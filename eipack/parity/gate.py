@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from attrs import frozen
-from torch import Tensor
+from torch import Tensor, nn
 
 from eipack.capture.dims import Shapes
 from eipack.capture.outputs import output_specs
@@ -162,19 +162,26 @@ def trials(
             "after some calls the model answers the same inputs in another way: it keeps state "
             "between calls; pass the state as an input and return it"
         )
-    _require_something([trial.expected.leaves for trial in result])
+    _require_something(reference.module, [trial.expected.leaves for trial in result])
     return result
 
 
-def _require_something(answers: Sequence[Sequence[Tensor]]) -> None:
-    """Refuse a model whose every output is all zeros in every trial."""
+def _require_something(module: nn.Module, answers: Sequence[Sequence[Tensor]]) -> None:
+    """Refuse a model whose every output is all zeros in every trial, unless by its weights."""
     leaves = [leaf for answer in answers for leaf in answer]
     floating = any(leaf.numel() and leaf.is_floating_point() for leaf in leaves)
-    if floating and not any(bool(leaf.any()) for leaf in leaves):
+    if not floating or any(bool(leaf.any()) for leaf in leaves):
+        return
+    if not any(_zeroed(parameter) for parameter in module.parameters()):
         raise ParityInputsRequired(
             "the model gives nothing but zeros on every input, which proves nothing; say what the "
             "inputs accept by input_specs, or bring telling ones as parity_inputs"
         )
+
+
+def _zeroed(weight: Tensor) -> bool:
+    """Tell whether it is a matrix of zeros, as the head of an untrained vision transformer is."""
+    return weight.dim() > 1 and weight.device.type != "meta" and not bool(weight.any())
 
 
 def drawn(

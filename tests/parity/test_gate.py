@@ -242,3 +242,10 @@ def test_whatever_a_plugins_compiler_raises_is_translated(monkeypatch):
 def test_a_model_that_gives_nothing_but_zeros_proves_nothing():
     with pytest.raises(ParityInputsRequired, match="nothing but zeros"):
         eipack.export(nn.Threshold(1e9, 0.0).eval(), (X,))
+
+
+def test_a_head_of_zeros_as_of_an_untrained_vision_transformer_is_packaged():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3)).eval()
+    nn.init.zeros_(model[1].weight)
+    nn.init.zeros_(model[1].bias)
+    assert eipack.export(model, (X,), method="trace").programs
