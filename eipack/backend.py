@@ -28,6 +28,8 @@ from eipack.target import Target
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from eipack.package import Package
+
 
 @frozen
 class Device:
@@ -107,6 +109,12 @@ class ProgramReader(Protocol):
         `reader.storage(key).view(dtype).as_strided(shape, strides, offset)` is the tensor again.
         """
 
+    def package(self) -> tuple[Package, str] | None:
+        """Open the package once more and name the program in it, for who sends it elsewhere.
+
+        The caller closes it. None while a program is proved that is in no package yet.
+        """
+
 
 class Runner(Protocol):
     """A loaded program: takes and gives flat tensors in signature order."""
@@ -131,10 +139,16 @@ class Runner(Protocol):
 class LoadOptions:
     """What a caller may ask of `load`, beyond the target.
 
-    `outputs_on` is `host` (outputs on the CPU) or `device` (left where they were made).
+    `outputs_on` is `host` (outputs on the CPU) or `device` (left where they were made). The
+    others are for backends that name them in `options`: `deadline_ms` is the longest that a call
+    may take, `retries` how often a call that was lost may be sent again, even if it was run, and
+    `failover` lets the next healthy device of the backend take over from one that was lost.
     """
 
     outputs_on: Literal["host", "device"] = "host"
+    deadline_ms: float | None = None
+    retries: int = 0
+    failover: bool = False
 
 
 class Backend(ABC):
@@ -144,6 +158,8 @@ class Backend(ABC):
     engine: ClassVar[str | None] = None
     kinds: ClassVar[tuple[str, ...]]
     """Program kinds that `load` takes, the preferred first; one of them is a portable kind."""
+    options: ClassVar[frozenset[str]] = frozenset()
+    """Which of `deadline_ms`, `retries` and `failover` it offers; `load` refuses the others."""
 
     @abstractmethod
     def devices(self) -> Sequence[Device]:

@@ -43,6 +43,16 @@ class Enforcer:
         if not self._simple or kwargs or len(args) != self._count:
             bound = self._signature.bind(args, kwargs)
             args = tuple(flatten(self._signature.input_tree, bound))
+        return self.check(args)
+
+    def check(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return tensors that are in signature order already, if they fit.
+
+        Raises:
+            SignatureMismatch: Their number, or a dtype, rank, size or device is wrong.
+        """
+        if len(args) != self._count:
+            raise SignatureMismatch(f"{len(args)} inputs were given, expected {self._count}")
         sizes: dict[str, int] = {}
         for check, tensor in zip(self._checks, args):  # noqa: B905 - lengths are equal here
             if not check(tensor, sizes):

@@ -1,6 +1,13 @@
 """Every error that eipack raises, in one tree.
 
 EipackError
+├── AcceleratorError
+│   ├── AcceleratorDenied        PermissionError  token, certificate or right is not accepted
+│   ├── AcceleratorFull          MemoryError   the model does not fit into the slice
+│   ├── AcceleratorOverloaded    RuntimeError  too much waits there already; nothing was run
+│   ├── AcceleratorUnavailable   ConnectionError  it cannot be reached, or was lost
+│   ├── DeadlineExceeded         TimeoutError  no answer came in the time that was given
+│   └── ProtocolError            ValueError    an answer or request breaks the protocol
 ├── BackendError
 │   ├── BackendNotFound          LookupError   no plugin serves the target's device or engine
 │   ├── BackendConflict          RuntimeError  two distributions claim one name
@@ -69,6 +76,34 @@ class EipackError(Exception):
 
 def _rebuild(cls: type[EipackError], message: str, data: dict[str, Any]) -> EipackError:
     return cls(message, **data)
+
+
+class AcceleratorError(EipackError):
+    """An accelerator in another process or machine is the trouble, or the way to it."""
+
+
+class AcceleratorDenied(AcceleratorError, PermissionError):
+    """The accelerator does not accept the token, the certificate, or what they may do."""
+
+
+class AcceleratorFull(AcceleratorError, MemoryError):
+    """A model does not fit into the memory of the accelerator's slice."""
+
+
+class AcceleratorOverloaded(AcceleratorError, RuntimeError):
+    """Too many requests wait at the accelerator already; this one was not run."""
+
+
+class AcceleratorUnavailable(AcceleratorError, ConnectionError):
+    """The accelerator cannot be reached, or the connection to it was lost."""
+
+
+class DeadlineExceeded(AcceleratorError, TimeoutError):
+    """No answer came within the deadline of the call."""
+
+
+class ProtocolError(AcceleratorError, ValueError):
+    """A request or an answer breaks the Open Inference Protocol."""
 
 
 class BackendError(EipackError):

@@ -7,10 +7,18 @@ import platform
 from typing import Literal
 
 import torch
+from attrs import evolve
 
 from eipack.ambient import current_target
 from eipack.backend import Backend, LoadOptions, Runner
-from eipack.errors import EipackError, ExecutionFailed, ProgramNotFound
+from eipack.errors import (
+    AcceleratorError,
+    DeviceNotFound,
+    EipackError,
+    ExecutionFailed,
+    ProgramNotFound,
+)
+from eipack.fallback import Fallback
 from eipack.manifest import ProgramRecord
 from eipack.package import Package
 from eipack.package.stored import StoredProgram
@@ -28,6 +36,10 @@ def load(
     trust: Trust = None,
     outputs_on: Literal["host", "device"] = "host",
     workers: int = 1,
+    deadline_ms: float | None = None,
+    retries: int = 0,
+    failover: bool = False,
+    fallback: str | Target | None = None,
 ) -> Session:
     """Open a package on a target.
 
@@ -36,8 +48,13 @@ def load(
     signers to a key, the path of a PEM file, or a list of them. `workers` is the number
     of threads behind `submit` and `arun`.
 
+    For accelerators in other machines: `deadline_ms` is the longest that a call may take;
+    `retries` is how often a call that was lost is sent again, though it may have been run;
+    `failover` lets the next healthy one take over; `fallback` names the target that runs what
+    no accelerator can, which `Session.info` counts. Without them a typed error says what failed.
+
     Raises:
-        ValueError: `workers` or `outputs_on` has a value that means nothing.
+        ValueError: An option has a value that means nothing, or is not for this target.
         UntrustedPackage: No trusted key has signed the package.
         DigestMismatch: Something in the file differs from its digest.
         BackendNotFound: No plugin serves the target.
@@ -47,21 +64,88 @@ def load(
     """
     if workers < 1:
         raise ValueError(f"workers is {workers}; a session has at least one thread for submit")
-    if outputs_on not in ("host", "device"):
-        raise ValueError(f"outputs_on is {outputs_on!r}; choose 'host' or 'device'")
+    options = _options(outputs_on, deadline_ms, retries, failover=failover)
     wanted = current_target() if target is None else Target.parse(target)
-    plugin, place = locate(wanted)
     owns = not isinstance(package, Package)
     opened = Package.open(package) if not isinstance(package, Package) else package
+    second = None
+    if fallback is not None:
+        second = Fallback(
+            Target.parse(fallback),
+            lambda place: load(opened, place, program=program, trust=trust, outputs_on=outputs_on),
+        )
     try:
-        record = choose(opened, plugin, place, program)
-        opened.check_trust(trust)
-        runner = _load(plugin, opened._read_program(record), place, LoadOptions(outputs_on))
-        return Session(opened, record, plugin, place, runner, workers, owns_package=owns)
+        try:
+            plugin, place = _locate(wanted, any_other=failover)
+            _require_offered(plugin, options)
+            record = choose(opened, plugin, place, program)
+            opened.check_trust(trust)
+            runner = _load(plugin, opened._read_program(record), place, options)
+        except (AcceleratorError, DeviceNotFound) as error:
+            if second is None:
+                raise
+            return _instead(second, error, opened, program, trust, workers, owns_package=owns)
+        return Session(
+            opened, record, plugin, place, runner, workers, owns_package=owns, fallback=second
+        )
     except BaseException:
         if owns:
             opened.close()
         raise
+
+
+def _locate(wanted: Target, *, any_other: bool) -> tuple[Backend, Target]:
+    try:
+        return locate(wanted)
+    except DeviceNotFound:
+        if not any_other or wanted.ordinal is None:
+            raise
+        return locate(evolve(wanted, ordinal=None))
+
+
+def _instead(
+    second: Fallback,
+    error: EipackError,
+    package: Package,
+    program: str | None,
+    trust: Trust,
+    workers: int,
+    *,
+    owns_package: bool,
+) -> Session:
+    """Open the session on the fallback's target, which it then says it runs on."""
+    plugin, place = locate(second.target)
+    record = choose(package, plugin, place, program)
+    package.check_trust(trust)
+    runner = _load(plugin, package._read_program(record), place, LoadOptions())
+    second.reason = str(error)
+    return Session(
+        package, record, plugin, place, runner, workers, owns_package=owns_package, fallback=second
+    )
+
+
+def _options(
+    outputs_on: Literal["host", "device"],
+    deadline_ms: float | None,
+    retries: int,
+    *,
+    failover: bool,
+) -> LoadOptions:
+    if outputs_on not in ("host", "device"):
+        raise ValueError(f"outputs_on is {outputs_on!r}; choose 'host' or 'device'")
+    if deadline_ms is not None and not 0 < deadline_ms < float("inf"):
+        raise ValueError(f"deadline_ms is {deadline_ms!r}; give milliseconds above 0")
+    if retries < 0:
+        raise ValueError(f"retries is {retries}; give how often a lost call may be sent again")
+    return LoadOptions(outputs_on, deadline_ms, retries, failover)
+
+
+def _require_offered(backend: Backend, options: LoadOptions) -> None:
+    """Refuse what the backend would ignore."""
+    asked = {name for name in ("deadline_ms", "retries", "failover") if getattr(options, name)}
+    if asked - backend.options:
+        names = ", ".join(sorted(asked - backend.options))
+        raise ValueError(f"{backend.device} does not offer {names}; leave it out")
 
 
 def _load(backend: Backend, reader: StoredProgram, place: Target, options: LoadOptions) -> Runner:

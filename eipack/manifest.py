@@ -23,6 +23,8 @@ MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 SAMPLES = "samples.safetensors"
 _DEEPEST = 100
+_TRUE_OR_ABSENT = "batch_independent"
+"""A field of programs that is left out where it is false, and the only one that ever is."""
 
 Convention = Literal["flat", "native"]
 
@@ -78,6 +80,8 @@ class ProgramRecord:
     also serve the model's tensors or another program, `own_bytes` are its members
     and the entries that it alone uses. `lowest_torch` (`major.minor`) is null where no torch is
     needed. `target` is that of a compiled program, null for a portable one.
+    `batch_independent` says that each row of a batch on axis 0 was shown to give what it gives
+    alone, so that several calls may run as one batch; where that is not so, it is left out.
     """
 
     id: str
@@ -92,6 +96,7 @@ class ProgramRecord:
     lowest_torch: str | None
     lowest_python: str
     target: str | None = None
+    batch_independent: bool = False
 
 
 @frozen
@@ -162,6 +167,9 @@ class Manifest:
         import msgspec
 
         plain = msgspec.to_builtins(self)
+        for program in plain["programs"]:
+            if not program[_TRUE_OR_ABSENT]:  # older packages do not have it
+                del program[_TRUE_OR_ABSENT]
         text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return text.encode() + b"\n"
 
@@ -263,7 +271,10 @@ def json_schema() -> dict[str, Any]:
     for definition in schema["$defs"].values():
         definition["description"] = " ".join(definition.get("description", "").split())
         definition["additionalProperties"] = False
-        definition["required"] = list(definition["properties"])  # canonical form leaves none out
+        definition["required"] = list(definition["properties"])
+    program = schema["$defs"]["ProgramRecord"]
+    program["required"].remove(_TRUE_OR_ABSENT)
+    program["properties"][_TRUE_OR_ABSENT] = {"const": True}
     return schema
 
 

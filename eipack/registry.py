@@ -23,7 +23,7 @@ from eipack.errors import (
 from eipack.target import Target
 
 GROUP = "eipack.backends"
-_EXTRAS = {"cpu", "cuda"}
+_EXTRAS = {"cpu", "cuda", "eia"}
 
 
 @frozen

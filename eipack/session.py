@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 import os
 import weakref
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock, get_ident
 from typing import Any, Self
 
-from attrs import frozen
+from attrs import field, frozen
 from torch import Tensor
 
 from eipack.backend import Backend, Runner
 from eipack.enforce import Enforcer
 from eipack.errors import (
+    AcceleratorError,
     EipackError,
     ExecutionFailed,
     SessionClosed,
     SessionForked,
 )
+from eipack.fallback import Fallback
 from eipack.manifest import ProgramRecord
 from eipack.package import Package
 from eipack.signature import Signature
@@ -29,12 +32,19 @@ from eipack.tree import unflatten
 
 @frozen
 class SessionInfo:
-    """Where a session runs, and what."""
+    """Where a session runs, and what.
+
+    `elsewhere` counts the calls that its fallback ran, `reason` is why the last of them did.
+    `details` are the backend's own, as the times of the last calls to an accelerator.
+    """
 
     target: Target
     program: str
     package: str
     mapped: bool
+    elsewhere: int = 0
+    reason: str | None = None
+    details: Mapping[str, Any] = field(factory=dict)
 
 
 class Session:
@@ -54,6 +64,7 @@ class Session:
         workers: int,
         *,
         owns_package: bool,
+        fallback: Fallback | None = None,
     ) -> None:
         signature = package.signature
         self.target = target
@@ -66,6 +77,7 @@ class Session:
         self._backend = backend
         self._context = backend.context
         self._runner: Runner | None = runner
+        self._fallback = fallback
         self._check_file = package.watch() if package.mapped else None
         self._forked = False
         self._closing = False
@@ -87,7 +99,17 @@ class Session:
     @property
     def info(self) -> SessionInfo:
         """Where this session runs, and what."""
-        return SessionInfo(self.target, self.program.id, self.package.name, self.package.mapped)
+        describe = getattr(self._runner, "details", None)
+        fallback = self._fallback
+        return SessionInfo(
+            self.target,
+            self.program.id,
+            self.package.name,
+            self.package.mapped,
+            0 if fallback is None else fallback.calls,
+            None if fallback is None else fallback.reason,
+            {} if describe is None else describe(),
+        )
 
     @property
     def closed(self) -> bool:
@@ -110,7 +132,24 @@ class Session:
         runner = self._runner
         if runner is None or self._forked:
             raise self._unusable()
-        leaves = self._enforce(args, kwargs)
+        result = self._run(runner, self._enforce(args, kwargs))
+        if self._single and isinstance(result, Tensor):
+            return result
+        outputs = (result,) if isinstance(result, Tensor) else result
+        return unflatten(self._tree, iter(outputs))
+
+    def run_flat(self, *leaves: Tensor) -> tuple[Tensor, ...]:
+        """Run the model once on tensors in signature order; the outputs come in theirs.
+
+        Raises what a call raises.
+        """
+        runner = self._runner
+        if runner is None or self._forked:
+            raise self._unusable()
+        result = self._run(runner, self._enforce.check(leaves))
+        return (result,) if isinstance(result, Tensor) else tuple(result)
+
+    def _run(self, runner: Runner, leaves: tuple[Tensor, ...]) -> Tensor | Sequence[Tensor]:
         if self._contiguous:  # torch.export leaves out what its contiguous examples did not need
             leaves = tuple(leaf.contiguous() for leaf in leaves)
         check_file = self._check_file
@@ -118,7 +157,11 @@ class Session:
             check_file()
         try:
             with self._context(self.target):
-                result = runner(*leaves)
+                return runner(*leaves)
+        except AcceleratorError as error:
+            if self._fallback is None:
+                raise
+            return self._fallback.run(leaves, error)
         except EipackError:
             raise
         except Exception as error:
@@ -126,10 +169,6 @@ class Session:
                 f"{self.package.name} failed on {self.target}: {reason_of(error)}",
                 target=str(self.target),
             ) from error
-        if self._single and isinstance(result, Tensor):
-            return result
-        outputs = (result,) if isinstance(result, Tensor) else result
-        return unflatten(self._tree, iter(outputs))
 
     def _unusable(self) -> EipackError:
         if self._forked:
@@ -188,6 +227,8 @@ class Session:
         self._runner = None
         self._check_file = None
         self._finalizer()
+        if self._fallback is not None:
+            self._fallback.close()
         if self._owns_package:
             self.package.close()
 

@@ -90,6 +90,9 @@ class Staged:
         """Return the bytes bound to a key."""
         return storage_bytes(self._tensors[key])
 
+    def package(self) -> None:
+        """Tell that there is no package yet."""
+
     def commit(self, pool: Pool, program_id: str) -> dict[str, str]:
         """Add the tensors to the pool; return the entry of each key."""
         return {

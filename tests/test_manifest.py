@@ -158,6 +158,24 @@ def test_other_documents_do_not_follow_the_schema(manifest, change):
         jsonschema.validate(document, json_schema())
 
 
-def test_every_field_is_spelled_out_so_that_no_default_hides(manifest):
+def test_every_other_field_is_spelled_out_so_that_no_default_hides(manifest):
     document = msgspec.json.decode(manifest.to_json())
     assert document["signature"]["dims"] == [{"name": "batch", "min": 1, "max": 4, "sizes": None}]
+    assert document["programs"][0]["target"] is None
+
+
+def test_independent_rows_are_told_and_others_are_left_out_as_in_older_packages(manifest):
+    assert json.loads(manifest.to_json())["programs"][0]["batch_independent"] is True
+    older = spoiled(manifest, lambda document: document["programs"][0].pop("batch_independent"))
+    read = Manifest.from_json(older)
+    assert [program.batch_independent for program in read.programs] == [False, True]
+    assert read.to_json() == older
+    jsonschema.validate(json.loads(older), json_schema())
+
+
+def test_dependent_rows_are_not_spelled_out(manifest):
+    change = put(False, "programs", 0, "batch_independent")
+    with pytest.raises(MalformedPackage, match="canonical"):
+        Manifest.from_json(spoiled(manifest, change))
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(json.loads(spoiled(manifest, change)), json_schema())

@@ -156,7 +156,8 @@ def _pack(
     evidence: list[Evidence] = []
     members: dict[str, bytes] = dict(assets.members)
     for one, program_id in zip(proven, program_ids(proven), strict=True):
-        records.append(record(one.staged, program_id, pool))
+        made = record(one.staged, program_id, pool)
+        records.append(evolve(made, batch_independent=one.batch_independent))
         evidence.append(evolve(one.evidence, program=program_id))
         for member, data in one.staged.members.items():
             members[f"programs/{program_id}/{member}"] = data

@@ -32,6 +32,7 @@ from eipack.parity.draw import Drawer
 from eipack.parity.engines import backend_call, gate_call
 from eipack.parity.gate import Trial, Trials, drawn, trials
 from eipack.parity.probe import check_training, probe, written_inputs
+from eipack.parity.rows import Call, rows_apart
 from eipack.parity.sizes import EXHAUSTIVE
 from eipack.registry import backend
 from eipack.signature import Dim, Signature, TensorSpec
@@ -56,10 +57,11 @@ class Options:
 
 @frozen(eq=False)
 class Proven:
-    """A staged program with the evidence that it agrees."""
+    """A staged program with the evidence that it agrees; `batch_independent` as in the manifest."""
 
     staged: Staged
     evidence: Evidence
+    batch_independent: bool
 
 
 class Maker:
@@ -158,10 +160,22 @@ class Maker:
             program = self._captures.program(kind, method, self.signature)
             self._report(f"checking the {kind} program")
             staged = stage(program)
-            checks = self.trials.run(gate_call(staged), kind)
-            proven = Proven(staged, Evidence(kind, self._judge, "cpu", checks))
+            call = gate_call(staged)
+            checks = self.trials.run(call, kind)
+            evidence = Evidence(kind, self._judge, "cpu", checks)
+            proven = Proven(staged, evidence, self._rows_apart(call, kind))
             self._made[kind, method] = self.trials, proven
         return proven
+
+    def _rows_apart(self, call: Call, kind: str) -> bool:
+        """Tell whether the rows of a batch are independent in a program, and report if not."""
+        own = self._options.parity_inputs is not None
+        calls = [trial.inputs for trial in self.trials.all if own and trial.seed is None]
+        samples = self.trials.all[0].inputs
+        reason = rows_apart(call, self.signature, samples, self._drawer.specs, calls)
+        if reason is not None and self.signature.dims:
+            self._report(f"calls of the {kind} program cannot share a batch: {reason}")
+        return reason is None
 
     @property
     def _judge(self) -> Any:
@@ -181,7 +195,9 @@ class Maker:
             found = backend_call(staged, target)
         self._report(f"checking the {native.kind} program on {target}")
         checks = () if found is None else self.trials.run(found[0], native.kind)
-        return Proven(staged, Evidence(native.kind, self._judge, str(target), checks))
+        evidence = Evidence(native.kind, self._judge, str(target), checks)
+        apart = found is not None and self._rows_apart(found[0], native.kind)
+        return Proven(staged, evidence, apart)
 
     def _check_trace(self, kind: str, *, allowed: bool) -> None:
         """Refuse a trace that saw branches, or narrow the shapes to what it was tested at."""

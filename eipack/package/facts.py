@@ -58,6 +58,8 @@ def _facts(program: ProgramRecord) -> dict[str, str]:
     facts = {"kind": program.kind, "method": program.method, "convention": program.convention}
     if program.target is not None:
         facts["target"] = program.target
+    if program.batch_independent:
+        facts["rows"] = "independent"
     return facts | program.attributes
 
 

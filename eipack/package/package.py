@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from eipack.archive import Archive, Source, write_archive
 from eipack.errors import PackageIOError, ProgramNotFound, UntrustedPackage
-from eipack.manifest import MANIFEST, SAMPLES, Manifest, ProgramRecord
+from eipack.manifest import MANIFEST, SAMPLES, WEIGHTS, Manifest, ProgramRecord
 from eipack.package.beside import write_beside, write_folder
 from eipack.package.stored import StoredProgram, Weights
 from eipack.package.verified import (
@@ -20,6 +20,7 @@ from eipack.package.verified import (
     read_member,
     verify_members,
     verify_weights,
+    weights_layout,
 )
 from eipack.signature import Signature
 from eipack.trust import PublicKey, Trust, resolve, signer_hint, verify_manifest
@@ -123,32 +124,8 @@ class Package:
             UntrustedPackage: Nobody trusted has signed it; it carries the `key_ids` that did.
             SigningInvalid: A signing does not match the manifest.
         """
-        signings = self.signings()
-        if not signings:
-            raise UntrustedPackage(
-                f"{self.path} is not signed; sign it with `eipack sign` where you trust its "
-                "origin, or ask its maker to",
-                key_ids=[],
-            )
         manifest = self.manifest.to_json()  # canonical, so these are the bytes that were read
-        keys = resolve(trust)
-        found: list[PublicKey] = []
-        for data in signings.values():
-            try:
-                found.append(verify_manifest(manifest, data, keys))
-            except UntrustedPackage:
-                continue
-        if not found:
-            hints = self.signers()
-            short = " and ".join(hint[:16] for hint in hints)
-            why = (
-                "by a key that is not trusted here; if you trust its owner, add their public key: "
-                "eipack trust add KEY.pem"
-                if trust is None
-                else "by none of the keys that were named to be trusted"
-            )
-            raise UntrustedPackage(f"{self.path} is signed as {short}, {why}", key_ids=hints)
-        return found[0]
+        return check_signings(self.path, manifest, self.signings(), trust)
 
     def verify(self, trust: Trust = None) -> PublicKey:
         """Check the signing and every digest; return the key that signed.
@@ -295,6 +272,35 @@ class Package:
             for record in self.manifest.members
         ]
 
+    def spans(self) -> dict[str, tuple[int, int]]:
+        """Return where the bytes of each digest lie, of members and of weights entries alike.
+
+        Each value is an offset in the file and a size; nothing is read or verified.
+
+        Raises:
+            MalformedPackage: An entry has a size that its dtype and shape do not have.
+        """
+        offsets = weights_layout(self.manifest).offsets
+        with self._archive() as archive:
+            starts = {name: placed.data_offset for name, placed in archive.members.items()}
+        found = {
+            record.digest: (starts[record.name], record.size)
+            for record in self.manifest.members
+            if record.digest is not None
+        }
+        for entry, offset in zip(self.manifest.entries, offsets, strict=True):
+            found[entry.digest] = (starts[WEIGHTS] + offset, entry.nbytes)
+        return found
+
+    def read_into(self, offset: int, view: memoryview) -> None:
+        """Fill a view with bytes of the file; whoever they are for verifies them.
+
+        Raises:
+            MalformedPackage: The file is too short.
+        """
+        with self._archive() as archive:
+            archive.pread_into(offset, view)
+
     def extract(self, program: str, path: str | os.PathLike[str], *, trust: Trust = None) -> Path:
         """Write a program as a standalone file: for torch.jit.load, torch.export.load, ONNX tools.
 
@@ -339,6 +345,43 @@ class Package:
     def __repr__(self) -> str:
         kinds = ", ".join(record.id for record in self.programs)
         return f"<Package {self.name!r} [{kinds}] at {self.path}>"
+
+
+def check_signings(
+    where: str, manifest: bytes, signings: Mapping[str, bytes], trust: Trust = None
+) -> PublicKey:
+    """Return the trusted key that signed a manifest, of a package that need not be here yet.
+
+    `where` names the package in errors; `trust` is that of `Package.check_trust`.
+
+    Raises:
+        UntrustedPackage: Nobody trusted has signed it; it carries the `key_ids` that did.
+        SigningInvalid: A signing does not match the manifest.
+    """
+    if not signings:
+        raise UntrustedPackage(
+            f"{where} is not signed; sign it with `eipack sign` where you trust its "
+            "origin, or ask its maker to",
+            key_ids=[],
+        )
+    keys = resolve(trust)
+    found: list[PublicKey] = []
+    for data in signings.values():
+        try:
+            found.append(verify_manifest(manifest, data, keys))
+        except UntrustedPackage:
+            continue
+    if not found:
+        hints = [signer_hint(data) or "unreadable" for data in signings.values()]
+        short = " and ".join(hint[:16] for hint in hints)
+        why = (
+            "by a key that is not trusted here; if you trust its owner, add their public key: "
+            "eipack trust add KEY.pem"
+            if trust is None
+            else "by none of the keys that were named to be trusted"
+        )
+        raise UntrustedPackage(f"{where} is signed as {short}, {why}", key_ids=hints)
+    return found[0]
 
 
 _packages: weakref.WeakSet[Package] = weakref.WeakSet()

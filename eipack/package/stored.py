@@ -16,6 +16,8 @@ from eipack.signature import Signature
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from eipack.package.package import Package
+
 
 class Weights:
     """The weights entries of an open package as torch storages.
@@ -81,6 +83,12 @@ class StoredProgram:
     def keys(self) -> Iterable[str]:
         """The keys bound to weights."""
         return self.record.bindings.keys()
+
+    def package(self) -> tuple[Package, str]:
+        """Open the package once more, on the same open file, and name the program in it."""
+        from eipack.package.package import Package
+
+        return Package(self._archive.duplicate(), self.manifest), self.record.id
 
     def member(self, name: str) -> bytes:
         """Return a member's verified bytes."""

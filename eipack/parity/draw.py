@@ -85,9 +85,15 @@ class Drawer:
                 f"input_specs names {unknown[0]!r}; the inputs are "
                 f"{', '.join(reference.examples.names)}"
             )
-        self._vocabularies = vocabularies(reference)
+        tables = vocabularies(reference)
+        self._specs = {n: InputSpec(0, size - 1) for n, size in tables.items()} | self._specs
         self._masks: frozenset[str] = frozenset()
         self._masks = self._find_masks(reference)
+
+    @property
+    def specs(self) -> Mapping[str, InputSpec]:
+        """What inputs accept, as far as the caller said it or an embedding shows it."""
+        return self._specs
 
     def draw(self, sizes: Mapping[str, int], seed: int) -> list[Tensor]:
         """Return one call's tensors for the dimensions."""
@@ -103,20 +109,9 @@ class Drawer:
     def _draw(
         self, name: str, sample: Tensor, shape: tuple[int, ...], generator: torch.Generator
     ) -> Tensor:
-        spec = self._specs.get(name)
-        if spec is not None:
-            return _by_spec(spec, sample.dtype, shape, generator)
         if name in self._masks:
-            return _mask(sample, shape, generator)
-        if sample.is_complex():
-            parts = torch.randn((*shape, 2), generator=generator, dtype=torch.float64)
-            return torch.view_as_complex(parts).to(sample.dtype)
-        if sample.is_floating_point():
-            return _floating(sample, shape, generator)
-        low, high = _span(sample)
-        if name in self._vocabularies:
-            low, high = 0, self._vocabularies[name] - 1
-        return _integers(low, high, shape, sample.dtype, generator)
+            return draw_mask(sample, shape, generator)
+        return draw_like(sample, shape, generator, self._specs.get(name))
 
     def _find_masks(self, reference: Reference) -> frozenset[str]:
         """Try each input that might be a mask on its own."""
@@ -124,32 +119,42 @@ class Drawer:
         for index, (name, leaf) in enumerate(
             zip(self._examples.names, self._examples.leaves, strict=True)
         ):
-            known = name in self._specs or name in self._vocabularies
-            if known or not _like_mask(leaf):
+            if name in self._specs or not like_mask(leaf):
                 continue
-            leaves = list(self._examples.leaves)
-            leaves[index] = leaf.clone()
-            leaves[index][..., 1:] = 1 - leaf[..., 1:].long()  # as far as a draw can go
-            if _accepts(reference, leaves):
+            if _accepts(reference, with_mask(self._examples.leaves, index)):
                 found.add(name)
         return frozenset(found)
+
+
+def draw_like(
+    sample: Tensor, shape: tuple[int, ...], generator: torch.Generator, spec: InputSpec | None
+) -> Tensor:
+    """Draw by a spec, or else like a sample."""
+    if spec is not None:
+        return _by_spec(spec, sample.dtype, shape, generator)
+    if sample.is_complex():
+        parts = torch.randn((*shape, 2), generator=generator, dtype=torch.float64)
+        return torch.view_as_complex(parts).to(sample.dtype)
+    if sample.is_floating_point():
+        return _floating(sample, shape, generator)
+    return integers(*span(sample), shape, sample.dtype, generator)
 
 
 _WORD = 2**63
 
 
-def _span(leaf: Tensor) -> tuple[int, int]:
+def span(leaf: Tensor) -> tuple[int, int]:
     """Return the least and the largest integer of a tensor; numpy knows every unsigned dtype."""
     array = leaf.numpy()
     return int(array.min()), int(array.max())
 
 
-def _integers(
+def integers(
     low: int, high: int, shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator
 ) -> Tensor:
     """Draw integers from `low` to `high` inclusive, whatever of the dtype's range that is."""
     if dtype == torch.uint64:  # as int64 with the first bit flipped
-        signed = _integers(low - _WORD, high - _WORD, shape, torch.int64, generator)
+        signed = integers(low - _WORD, high - _WORD, shape, torch.int64, generator)
         return (signed ^ -_WORD).view(torch.uint64)
     if high < _WORD - 1:
         return torch.randint(low, high + 1, shape, generator=generator).to(dtype)
@@ -158,14 +163,23 @@ def _integers(
     return torch.randint(low, high, shape, generator=generator).to(dtype)
 
 
-def _like_mask(leaf: Tensor) -> bool:
+def like_mask(leaf: Tensor) -> bool:
+    """Tell whether it may be a mask: nothing but zeros, or nothing but ones."""
     if leaf.is_floating_point() or leaf.is_complex() or leaf.dim() < 2:
         return False
-    low, high = _span(leaf)
+    low, high = span(leaf)
     return low == high and high in (0, 1)
 
 
-def _mask(sample: Tensor, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+def with_mask(leaves: Sequence[Tensor], index: int) -> list[Tensor]:
+    """Return the tensors with the one at `index` as different from itself as a draw can be."""
+    changed = list(leaves)
+    changed[index] = leaves[index].clone()
+    changed[index][..., 1:] = 1 - leaves[index][..., 1:].long()
+    return changed
+
+
+def draw_mask(sample: Tensor, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Draw the other value in a quarter of all places, never first in a row."""
     usual = int(sample.flatten()[0])
     drawn = torch.where(torch.rand(shape, generator=generator) < 0.25, 1 - usual, usual)
@@ -193,7 +207,7 @@ def _by_spec(
     if dtype.is_floating_point:
         unit = torch.rand(shape, generator=generator, dtype=torch.float64)
         return (low + unit * (high - low)).to(dtype)
-    return _integers(int(spec.low or 0), int(spec.high or 0), shape, dtype, generator)
+    return integers(int(spec.low or 0), int(spec.high or 0), shape, dtype, generator)
 
 
 def _floating(sample: Tensor, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

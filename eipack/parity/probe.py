@@ -79,7 +79,7 @@ def _answers_alike(reference: Reference, other: list[torch.Tensor] | None = None
 
 def _certain_in_eval(reference: Reference, snapshot: Snapshot) -> bool:
     """Try the model in eval mode on the side, and leave it as it was."""
-    if reference.origin != "eager" or not any(m.training for m in reference.module.modules()):
+    if reference.origin != "eager" or not any(_trains(part) for part in reference.module.modules()):
         return False
     try:
         reference.module.eval()
@@ -91,6 +91,11 @@ def _certain_in_eval(reference: Reference, snapshot: Snapshot) -> bool:
         snapshot.restore()
 
 
+def _trains(part: nn.Module) -> bool:
+    """Tell whether a part is in training mode; frozen ones have none."""
+    return bool(getattr(part, "training", False))
+
+
 def check_training(module: nn.Module) -> None:
     """Refuse modules whose training mode changes what they compute.
 
@@ -98,7 +103,7 @@ def check_training(module: nn.Module) -> None:
         ModelInTrainingMode: There is one.
     """
     for name, part in module.named_modules():
-        if part.training and isinstance(part, _TRAINING_ONLY) and getattr(part, "p", 1) != 0:
+        if _trains(part) and isinstance(part, _TRAINING_ONLY) and getattr(part, "p", 1) != 0:
             raise ModelInTrainingMode(
                 f"{type(part).__name__} at {name or 'the top'!r} is in training mode; "
                 "call model.eval() first",

@@ -145,7 +145,8 @@ def _compare_exact(expected: Tensor, actual: Tensor) -> Difference:
 
 
 def _bits(tensor: Tensor) -> Tensor:
-    return tensor.contiguous().flatten().view(torch.uint8)
+    # a tensor of one element may count as contiguous with any stride, and a view needs 1
+    return tensor.flatten().clone(memory_format=torch.contiguous_format).view(torch.uint8)
 
 
 def _wide(tensor: Tensor) -> Tensor:

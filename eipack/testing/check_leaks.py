@@ -61,6 +61,7 @@ class LeakChecks(ContractBase):
         self.need_device()
         path = self.package("perceptron")
         monkeypatch.setattr(StoredProgram, "member", lambda *_: b"not what was saved")
+        monkeypatch.setattr(StoredProgram, "package", lambda _: None)
 
         def refused() -> None:
             with pytest.raises(EipackError):

@@ -60,7 +60,7 @@ def model_state(model: nn.Module) -> dict[str, Any]:
         for key, value in attributes.items():
             if isinstance(value, dict | list | set):
                 state[f"{name}.{key}"] = copy.copy(value) if key[0] != "_" else list(value)
-        state[f"{name}: training"] = part.training
+        state[f"{name}: training"] = getattr(part, "training", None)
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         data = tensor.detach()
         value = str(data)

@@ -46,6 +46,11 @@ def test_a_script_module_is_its_own_reference(export, answer):
     torch.testing.assert_close(answer(package, X), script(X).detach())
 
 
+def test_a_frozen_script_module_is_packaged(export, answer):
+    frozen = torch.jit.freeze(torch.jit.script(nn.Sequential(nn.Linear(4, 4), nn.ReLU()).eval()))
+    torch.testing.assert_close(answer(export(frozen, (X,)), X), frozen(X).detach())
+
+
 def test_a_script_needs_example_inputs(export):
     with pytest.raises(ExampleInputsRequired):
         export(torch.jit.script(nn.Sequential(nn.Linear(4, 4))))

@@ -19,6 +19,7 @@ def test_inspect_shows_what_the_package_holds(eipack: Eipack, package_file: Path
     assert "input: float32[batch, 4]" in shown
     assert "batch in 1..4" in shown
     assert "torchscript-trace (torchscript) by trace" in shown
+    assert shown.count("its own, rows independent") == 2
     assert "2 tensors, " in shown
     assert "labels: 1 file" in shown
     assert "against the eager model, largest difference" in shown

@@ -100,6 +100,14 @@ def test_programs_are_compared_by_what_is_in_them(base, other):
     assert "programs/torchscript/graph.pt" in found
 
 
+def test_programs_are_compared_by_whether_their_rows_are_independent(base, other):
+    batch = torch.export.Dim("batch", min=1, max=4)
+    found = eipack.diff(base, other(dynamic_shapes={"x": {0: batch}})).programs
+    (changed,) = [change for change in found if change.name == "torchscript"]
+    assert "rows independent" not in changed.before
+    assert "rows independent" in changed.after
+
+
 def test_names_assets_and_samples_are_compared(base, other):
     found = eipack.diff(base, other(name="new", version="2", assets={"labels": ["a"]}))
     assert [str(change) for change in found.model] == ["name: net -> new", "version: added 2"]

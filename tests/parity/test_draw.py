@@ -11,7 +11,7 @@ from eipack.capture.dims import declare
 from eipack.capture.examples import examples
 from eipack.capture.reference import Reference
 from eipack.errors import ParityInputsRequired
-from eipack.parity.draw import Drawer, _integers, _span
+from eipack.parity.draw import Drawer, integers, span
 from eipack.parity.sizes import size_plan
 from eipack.signature import Dim
 
@@ -268,9 +268,9 @@ def test_given_inputs_are_used_instead_of_drawn_ones():
 )
 def test_integers_are_drawn_from_the_samples_range_in_every_dtype(dtype, low, high):
     shape, generator = (500,), torch.Generator().manual_seed(0)
-    drawn = _integers(low, high, shape, dtype, generator)
+    drawn = integers(low, high, shape, dtype, generator)
     assert drawn.dtype == dtype
-    found = _span(drawn)
+    found = span(drawn)
     assert low <= found[0] <= low + (high - low) // 10
     assert high >= found[1] >= high - (high - low) // 10
 

@@ -165,3 +165,9 @@ def test_a_fill_value_is_left_out_of_its_column():
     value = torch.randn(100, 3)
     value[:60, 1] = -1e9
     assert float(scales([value]).max()) < 10
+
+
+def test_one_element_of_any_stride_is_compared():
+    value = torch.arange(8).as_strided((1,), (4,))
+    assert compare(value, value.clone()).agrees
+    assert not compare(value, value + 1).agrees

@@ -66,7 +66,11 @@ def _facts(package: Package) -> Iterator[tuple[str, str]]:
         made_for = f" for {program.target}" if program.target else ""
         shared, own = size_text(program.shared_bytes), size_text(program.own_bytes)
         name = program.id if program.id == program.kind else f"{program.id} ({program.kind})"
-        yield "program", f"{name} by {program.method}{made_for}: {shared} shared, {own} its own"
+        rows = ", rows independent" if program.batch_independent else ""
+        yield (
+            "program",
+            f"{name} by {program.method}{made_for}: {shared} shared, {own} its own{rows}",
+        )
     weights = size_text(sum(entry.nbytes for entry in manifest.entries))
     yield "weights", f"{plural(len(manifest.tensors), 'tensor')}, {weights}"
     for role in manifest.assets:

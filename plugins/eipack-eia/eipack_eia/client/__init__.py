@@ -1,0 +1,1 @@
+"""The side that calls: control requests, uploads, and the data path."""

@@ -1,0 +1,116 @@
+"""The process of one accelerator; its settings come on stdin, its socket from its parent.
+
+Secrets are in neither: tokens and keys lie in files that the settings name.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from attrs import field, frozen
+
+from eipack.target import Target
+from eipack_eia.endpoint import Endpoint
+from eipack_eia.sizes import SliceSize
+
+READY = b"ready\n"
+
+
+@frozen
+class Settings:
+    """All that a process needs to know; it travels as JSON."""
+
+    id: str
+    on: str
+    listen: str
+    descriptor: int
+    size: SliceSize
+    store: str
+    store_bytes: int
+    workers: int
+    queue: int
+    call_timeout_s: float
+    connections: int
+    body_bytes: int
+    trust: tuple[str, ...] = ()
+    token_file: str | None = None
+    no_token: bool = False
+    certificate: str | None = None
+    key: str | None = None
+    client_ca: str | None = None
+    insecure: bool = False
+    allow_hosts: tuple[str, ...] = field(default=())
+
+    def to_json(self) -> bytes:
+        """Return the settings as JSON."""
+        return msgspec.json.encode(self)
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Settings:
+        """Read them again."""
+        return msgspec.json.decode(data, type=cls)
+
+
+def main() -> None:
+    """Run one accelerator until SIGTERM."""
+    settings = Settings.from_json(sys.stdin.buffer.readline())
+    listening = socket.socket(fileno=settings.descriptor)
+    accelerator = make(settings, listening)
+    signal.signal(signal.SIGTERM, lambda *_: accelerator.stop())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and sends SIGTERM
+    sys.stdout.buffer.write(READY)
+    sys.stdout.buffer.flush()
+    accelerator.serve()
+
+
+def make(settings: Settings, listening: socket.socket) -> Any:
+    """Put an accelerator together.
+
+    Raises:
+        EipackError: Its device, files or store cannot be used.
+    """
+    from eipack.registry import locate
+    from eipack_eia.server.accelerator import Accelerator, Parts
+    from eipack_eia.server.access import Access, Limits
+    from eipack_eia.server.description import Description
+    from eipack_eia.server.enforcement import enforce
+    from eipack_eia.server.models import Models
+    from eipack_eia.server.scheduler import Scheduler
+    from eipack_eia.server.store import Store
+
+    _, place = locate(Target.parse(settings.on))
+    trust = [Path(name) for name in settings.trust] or None
+    store = Store(Path(settings.store), settings.store_bytes, trust)
+    parts = Parts(
+        models=Models(store, place, settings.size.memory_bytes, trust),
+        store=store,
+        scheduler=Scheduler(settings.workers, settings.queue),
+        access=Access.plan(
+            Endpoint.parse(settings.listen),
+            token_file=_path(settings.token_file),
+            no_token=settings.no_token,
+            cert=_path(settings.certificate),
+            key=_path(settings.key),
+            client_ca=_path(settings.client_ca),
+            insecure=settings.insecure,
+            allow_hosts=settings.allow_hosts,
+        ),
+        limits=Limits(connections=settings.connections, body_bytes=settings.body_bytes),
+        description=Description(
+            settings.id, settings.size, enforce(settings.size, place, settings.id)
+        ),
+    )
+    return Accelerator(parts, listening, call_timeout_s=settings.call_timeout_s)
+
+
+def _path(name: str | None) -> Path | None:
+    return None if name is None else Path(name)
+
+
+if __name__ == "__main__":
+    main()
