@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -86,9 +87,10 @@ def test_the_demo_walks_through_the_whole_journey(
         "resnet18.eipack",
         "resnet18.json",
     }
-    for command in ("export", "inspect", "run", "bench"):
+    for command in ("export", "inspect", "run", "eia serve", "eia attach", "bench", "eia detach"):
         assert f"$ eipack {command} " in result.stdout
     assert "random weights" in result.stdout
+    assert len(re.findall(r"^eia:0 .* 5$", result.stdout, re.MULTILINE)) == 3
 
 
 @pytest.mark.long

@@ -11,6 +11,7 @@ from typing import Final
 import click
 
 from eipack.cli.arguments import FILE, example
+from eipack.cli.demo_accelerator import accelerator
 from eipack.cli.printing import console, size_text
 from eipack.errors import PackageIOError
 
@@ -71,13 +72,22 @@ def demo(ctx: click.Context, folder: Path, calls: int) -> None:
     _do(ctx, "run", resnet)
     _do(ctx, "run", gpt)
     targets = local_targets()
-    places = [word for target in targets for word in ("--target", target)]
-    _say(f"\nMeasure them on {' and '.join(targets)}, with the package's own samples")
-    both = ("--program", "trace", "--program", "script")
-    for package, programs in ((resnet, both), (gpt, ("--program", "torchscript"))):
-        report = ("--json", package.with_suffix(".json"), "--force")
-        _do(ctx, "bench", package, *places, *programs, "--calls", calls, *report)
-    if len(targets) == 1:
+    no_gpu = len(targets) == 1
+    _say("\nLend a slice of this processor to other processes, and attach it")
+    with accelerator(lambda *words: _do(ctx, *words), _say) as attached:
+        if attached is None:
+            _say("(no plugin for it is installed, or the environment lists other accelerators)")
+        else:
+            targets.append(attached)
+        places = [word for target in targets for word in ("--target", target)]
+        _say(f"\nMeasure them on {' and '.join(targets)}, with the package's own samples")
+        for package, programs in ((resnet, ("trace", "script")), (gpt, ("torchscript",))):
+            chosen = [word for program in programs for word in ("--program", program)]
+            report = ("--json", package.with_suffix(".json"), "--force")
+            _do(ctx, "bench", package, *places, *chosen, "--calls", calls, *report)
+        if attached is not None:
+            _say("\nLet the accelerator go again")
+    if no_gpu:
         _say("This machine has no GPU that torch can see; with one, cuda:0 is measured beside cpu.")
     _close(folder, resnet, perf_counter() - began)
 
