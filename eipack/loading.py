@@ -11,6 +11,7 @@ from attrs import evolve
 
 from eipack.ambient import current_target
 from eipack.backend import Backend, LoadOptions, Runner
+from eipack.comparison import compare
 from eipack.errors import (
     AcceleratorError,
     DeviceNotFound,
@@ -40,6 +41,7 @@ def load(
     retries: int = 0,
     failover: bool = False,
     fallback: str | Target | None = None,
+    compare_local: bool = False,
 ) -> Session:
     """Open a package on a target.
 
@@ -52,6 +54,7 @@ def load(
     `retries` is how often a call that was lost is sent again, though it may have been run;
     `failover` lets the next healthy one take over; `fallback` names the target that runs what
     no accelerator can, which `Session.info` counts. Without them a typed error says what failed.
+    `compare_local` measures this processor too, and warns where that is the quicker one.
 
     Raises:
         ValueError: An option has a value that means nothing, or is not for this target.
@@ -85,12 +88,25 @@ def load(
             if second is None:
                 raise
             return _instead(second, error, opened, program, trust, workers, owns_package=owns)
-        return Session(
+        session = Session(
             opened, record, plugin, place, runner, workers, owns_package=owns, fallback=second
         )
     except BaseException:
         if owns:
             opened.close()
+        raise
+    if compare_local:
+        _compare(session, opened, program, trust)
+    return session
+
+
+def _compare(session: Session, package: Package, program: str | None, trust: Trust) -> None:
+    try:
+        session.comparison = compare(
+            session, lambda: load(package, "cpu", program=program, trust=trust)
+        )
+    except BaseException:
+        session.close()
         raise
 
 

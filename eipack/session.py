@@ -14,6 +14,7 @@ from attrs import field, frozen
 from torch import Tensor
 
 from eipack.backend import Backend, Runner
+from eipack.comparison import Comparison
 from eipack.enforce import Enforcer
 from eipack.errors import (
     AcceleratorError,
@@ -36,6 +37,7 @@ class SessionInfo:
 
     `elsewhere` counts the calls that its fallback ran, `reason` is why the last of them did.
     `details` are the backend's own, as the times of the last calls to an accelerator.
+    `comparison` is with this processor, if `compare_local` asked for it.
     """
 
     target: Target
@@ -45,6 +47,7 @@ class SessionInfo:
     elsewhere: int = 0
     reason: str | None = None
     details: Mapping[str, Any] = field(factory=dict)
+    comparison: Comparison | None = None
 
 
 class Session:
@@ -78,6 +81,7 @@ class Session:
         self._context = backend.context
         self._runner: Runner | None = runner
         self._fallback = fallback
+        self.comparison: Comparison | None = None
         self._check_file = package.watch() if package.mapped else None
         self._forked = False
         self._closing = False
@@ -109,6 +113,7 @@ class Session:
             0 if fallback is None else fallback.calls,
             None if fallback is None else fallback.reason,
             {} if describe is None else describe(),
+            self.comparison,
         )
 
     @property
