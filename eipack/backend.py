@@ -165,6 +165,13 @@ class Backend(ABC):
     def devices(self) -> Sequence[Device]:
         """List the devices that are there, healthy or not; never raise for an absent one."""
 
+    def kinds_at(self, target: Target) -> tuple[str, ...]:
+        """Return the kinds of `kinds` that a target takes, the preferred first; by default all.
+
+        For backends whose devices differ; a target without an ordinal stands for any of them.
+        """
+        return self.kinds
+
     def compile(self, program: Program, target: Target) -> Program:
         """Turn a captured program into the one this device runs; by default keep it.
 

@@ -186,19 +186,20 @@ def choose(
     Raises:
         ProgramNotFound: There is none that it can run.
     """
+    kinds = backend.kinds_at(target)
     if program is not None:
         record = package.program(program)
-        if record.kind not in backend.kinds:
+        if record.kind not in kinds:
             raise ProgramNotFound(
-                f"{target} cannot run {record.kind} programs; it runs {', '.join(backend.kinds)}"
+                f"{target} cannot run {record.kind} programs; it runs {', '.join(kinds)}"
             )
         candidates = [record]
     else:
-        candidates = [r for kind in backend.kinds for r in package.programs if r.kind == kind]
+        candidates = [r for kind in kinds for r in package.programs if r.kind == kind]
     if not candidates:
         there = ", ".join(record.id for record in package.programs)
         raise ProgramNotFound(
-            f"{target} runs {', '.join(backend.kinds)}; {package.path} has {there}: export it "
+            f"{target} runs {', '.join(kinds)}; {package.path} has {there}: export it "
             f"again with target={str(target)!r}"
         )
     for record in candidates:

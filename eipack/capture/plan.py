@@ -138,7 +138,7 @@ def kinds_of(target: Target) -> tuple[str, ...]:
     Packages for `cuda` and `eia` can be made where their plugins are not installed.
     """
     try:
-        taken: Sequence[str] = backend(target).kinds
+        taken: Sequence[str] = backend(target).kinds_at(target)
     except BackendNotFound:
         if target.device not in _WITHOUT_PLUGIN:
             raise

@@ -110,6 +110,7 @@ def test_half_of_a_second_request_is_kept_until_the_rest_comes(line: Line) -> No
     sender.join()
 
 
+@pytest.mark.parametrize("length", [b"Content-Length: 2\r\n\r\nab", b"X: no body"])
 @pytest.mark.parametrize(
     ("version", "connection", "expected"),
     [
@@ -121,10 +122,9 @@ def test_half_of_a_second_request_is_kept_until_the_rest_comes(line: Line) -> No
     ],
 )
 def test_the_client_says_whether_the_connection_stays(
-    line: Line, version: bytes, connection: bytes, expected: bool
+    line: Line, version: bytes, connection: bytes, expected: bool, length: bytes
 ) -> None:
-    line.client.sendall(b"GET / HTTP/" + version + b"\r\nContent-Length: 2\r\n" + connection)
-    line.client.sendall(b"\r\nab")
+    line.client.sendall(b"GET / HTTP/" + version + b"\r\n" + connection + length + b"\r\n\r\n")
     assert line.receive().keep_alive is expected
 
 
@@ -362,3 +362,9 @@ def test_buffers_larger_than_the_sockets_own_are_sent_whole(line: Line) -> None:
         received += line.client.recv(1 << 20)
     sender.join()
     assert received == b"".join(parts)
+
+
+def test_what_cannot_be_http_is_refused_before_it_ends(line: Line) -> None:
+    line.client.sendall(b"\x16\x03\x01\x02\x00\x01")  # as a client of TLS begins
+    with pytest.raises(ProtocolError, match="is TLS spoken"):
+        line.take()

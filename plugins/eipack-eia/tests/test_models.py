@@ -333,3 +333,13 @@ def test_when_it_closes_what_runs_is_left_alone(make: Make) -> None:
         session.run_flat(X)
     assert other.session.closed
     assert there(models) == ["a-aaaaaaaa"]
+
+
+def test_a_session_that_was_abandoned_keeps_no_model(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = make(1.5)
+    a(models, "killed")
+    monkeypatch.setattr("eipack_eia.server.models.ABANDONED_S", 0.0)
+    b(models)
+    assert there(models) == ["b-bbbbbbbb"]

@@ -233,6 +233,8 @@ class Receiver:
                 if end > self._limits.header_bytes:
                     break
                 return end
+            if not 65 <= self.memory[0] <= 90:
+                raise ProtocolError("the request is no HTTP/1.1; is TLS spoken to a port without?")
             searched = max(self._filled - 3, 0)
             if self._filled >= min(self._limits.header_bytes, len(self.memory)):
                 break
@@ -301,7 +303,9 @@ def _parse(data: bytes) -> _Head:
     if not head.complete:
         raise ProtocolError("the request's header is not whole")
     head.method = parser.get_method().decode("ascii")
-    head.keep_alive = bool(parser.should_keep_alive())
+    connection = head.headers.get("connection", "").lower()  # httptools forgets it by now
+    old = parser.get_http_version() == "1.0"
+    head.keep_alive = "keep-alive" in connection if old else "close" not in connection
     return head
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Lock, RLock
 from time import monotonic, time_ns
@@ -20,8 +20,11 @@ from eipack.registry import locate
 from eipack.session import Session
 from eipack.target import Target
 from eipack.trust import Trust
+from eipack_eia.server.batching import OFF, Sharing
 
 _NAMES: Final = 8
+ABANDONED_S: Final = 900.0
+"""After how long without a call a session no longer keeps a model from leaving."""
 
 
 class PackageFiles(Protocol):
@@ -36,7 +39,11 @@ class PackageFiles(Protocol):
 
 @define(eq=False)
 class Statistics:
-    """What has happened to a model; times are sums in nanoseconds."""
+    """What has happened to a model; times are sums in nanoseconds.
+
+    `joined` inferences ran in the batch of another. `batches` has for each number of rows how many
+    executions there were and how long they took, of models whose calls may join each other.
+    """
 
     inferences: int = 0
     failures: int = 0
@@ -44,16 +51,23 @@ class Statistics:
     compute_ns: int = 0
     transfer_ns: int = 0
     last_inference_ms: int = 0
+    joined: int = 0
+    batches: dict[int, tuple[int, int]] = field(factory=dict)
     _lock: Lock = field(factory=Lock, repr=False)
 
-    def count(self, queue_ns: int, compute_ns: int, transfer_ns: int) -> None:
-        """Count one inference that went well."""
+    def count(self, queue_ns: int, compute_ns: int, transfer_ns: int, rows: int | None = 0) -> None:
+        """Count one inference that went well; `rows` as in a `Job`."""
         with self._lock:
             self.inferences += 1
             self.queue_ns += queue_ns
             self.compute_ns += compute_ns
             self.transfer_ns += transfer_ns
             self.last_inference_ms = time_ns() // 1_000_000
+            if rows is None:
+                self.joined += 1
+            elif rows:
+                times, spent = self.batches.get(rows, (0, 0))
+                self.batches[rows] = times + 1, spent + compute_ns
 
     def count_failure(self) -> None:
         """Count one that failed."""
@@ -73,14 +87,20 @@ class Model:
     statistics: Statistics = field(factory=Statistics)
     leases: set[str] = field(factory=set)
     used: float = field(factory=monotonic)
+    sharing: Sharing = OFF
     gone: bool = False
     _running: int = 0
     _lock: Lock = field(factory=Lock, repr=False)
 
     @property
     def busy(self) -> bool:
-        """Whether a call runs on it, or a session is open."""
-        return bool(self._running or self.leases)
+        """Whether a call runs on it, or a session is open that was used lately.
+
+        A client that was killed never ends its session; one that only was quiet opens it again
+        at its next call.
+        """
+        lately = monotonic() - self.used < ABANDONED_S
+        return bool(self._running or (self.leases and lately))
 
     def __enter__(self) -> Session:
         """Keep the model while a call runs on it.
@@ -120,14 +140,22 @@ class Models:
 
     `memory_bytes` is the slice's memory: what models take is accounted for before each is loaded.
     Those that were used least recently leave first, and never one with an open session.
+    `loaded` is told of each model that was loaded.
     """
 
     def __init__(
-        self, files: PackageFiles, on: Target, memory_bytes: int | None, trust: Trust = None
+        self,
+        files: PackageFiles,
+        on: Target,
+        memory_bytes: int | None,
+        trust: Trust = None,
+        loaded: Callable[[Model], None] | None = None,
     ) -> None:
         self._files = files
+        self._loaded = loaded
         self._trust = trust
         self._lock = RLock()
+        self._index_lock = Lock()
         self._resident: dict[str, Model] = {}
         self._known: dict[str, Known] = {}
         self._statistics: dict[str, Statistics] = {}
@@ -136,8 +164,7 @@ class Models:
 
     def resident(self) -> list[Model]:
         """List what is loaded."""
-        with self._lock:
-            return list(self._resident.values())
+        return list(self._resident.values())
 
     @property
     def used_bytes(self) -> int:
@@ -146,7 +173,7 @@ class Models:
 
     def known(self) -> list[Known]:
         """List every program of every package that is here."""
-        with self._lock:
+        with self._index_lock:
             for package in self._files.packages():
                 if all(known.package != package for known in self._known.values()):
                     self._learn(package)
@@ -220,6 +247,8 @@ class Models:
         statistics = self._statistics.setdefault(name, Statistics())
         model = Model(name, package, record, session, nbytes, statistics)
         self._resident[name] = model
+        if self._loaded is not None:
+            self._loaded(model)
         return model
 
     def _make_room(self, name: str, nbytes: int) -> None:
