@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from eipack.backend import Backend, Device, LoadOptions, Runner
+from eipack.kinds import PORTABLE
 from eipack.target import Target
 from eipack_eia.attached import Attached, visible
 from eipack_eia.health import Health, probe
@@ -26,6 +27,25 @@ class EiaBackend(Backend):
         found = visible()
         return [_device(*pair) for pair in zip(found, probe(found), strict=True)]
 
+    def kinds_at(self, target: Target) -> tuple[str, ...]:
+        """Ask the accelerator which kinds it takes, if one is named.
+
+        Raises:
+            DeviceNotFound: No accelerator has that ordinal, or it is not healthy.
+        """
+        if target.ordinal is None:
+            return self.kinds
+        found = [one for one in visible() if one.ordinal == target.ordinal]
+        attached = found[0] if found else self._found(target)
+        said = probe([attached])[0].said
+        if said is None or said.kinds is None:
+            return self.kinds
+        return tuple(kind for kind in said.kinds if kind in PORTABLE)
+
+    def _found(self, target: Target) -> Attached:
+        place = self.find(target).target
+        return next(one for one in visible() if one.ordinal == place.ordinal)
+
     def load(self, reader: ProgramReader, target: Target, options: LoadOptions) -> Runner:
         """Send the package to the accelerator, unless it has it, and open a session there.
 
@@ -35,8 +55,8 @@ class EiaBackend(Backend):
         """
         from eipack_eia.client.runner import RemoteRunner
 
-        place = self.find(target).target
-        attached = next(one for one in visible() if one.ordinal == place.ordinal)
+        found = [one for one in visible() if one.ordinal == target.ordinal]
+        attached = found[0] if found else self._found(target)
         return RemoteRunner(reader, attached, options, others=visible)
 
 

@@ -57,6 +57,20 @@ _GB: Final = 1_000_000_000
     "--queue", type=click.IntRange(1), default=64, show_default=True, help="Requests that may wait."
 )
 @click.option(
+    "--max-batch",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Run calls of several clients as one of up to so many rows, where that changes nothing.",
+)
+@click.option(
+    "--max-delay-us",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="How long a call in the queue may wait for others to join it; needs --max-batch.",
+)
+@click.option(
     "--connections", type=click.IntRange(1), default=256, show_default=True, help="At most so many."
 )
 @click.option(
@@ -89,6 +103,8 @@ def serve(*, as_json: bool, **given: Any) -> None:
     from eipack_eia.server.access import remove_local
     from eipack_eia.server.supervisor import supervise
 
+    if given["max_delay_us"] and given["max_batch"] == 1:
+        raise click.UsageError("--max-delay-us is for batches; give --max-batch too")
     sizes = _sizes(given)
     try:
         first = Endpoint.parse(given["listen"])
@@ -153,6 +169,8 @@ def _slice(
             call_timeout_s=given["call_timeout_s"],
             connections=given["connections"],
             body_bytes=round(given["body_gb"] * _GB),
+            max_batch=given["max_batch"],
+            max_delay_us=given["max_delay_us"],
             trust=tuple(str(path.absolute()) for path in given["trust"]),
             token_file=_text(given["token_file"] or access.token_path),
             no_token=given["no_token"],

@@ -47,7 +47,7 @@ def error_body(message: str) -> bytes:
 
 
 def error_from(status: int, kind: str | None, body: bytes, where: str) -> EipackError:
-    """Return the error that an answer carries; an unknown one by its status alone."""
+    """Return the error that an answer carries; an unknown one by its `status` alone."""
     try:
         document = msgspec.json.decode(body)
         said = str(document["error"]) if isinstance(document, dict) else ""
@@ -57,7 +57,8 @@ def error_from(status: int, kind: str | None, body: bytes, where: str) -> Eipack
     if isinstance(named, type) and issubclass(named, EipackError):
         return named(said or f"{where} answered with status {status}")
     message = f"{where} answered with status {status}" + (f": {said[:300]}" if said else "")
-    return _BY_STATUS.get(status, ExecutionFailed if status >= 500 else ProtocolError)(message)
+    fitting = _BY_STATUS.get(status, ExecutionFailed if status >= 500 else ProtocolError)
+    return fitting(message, status=status)
 
 
 _BY_STATUS: Final[dict[int, type[EipackError]]] = {

@@ -26,6 +26,7 @@ class Accelerator(msgspec.Struct, frozen=True):
     id: str
     type: str
     on: str = ""
+    kinds: list[str] | None = None
     status: str = HEALTHY
     memory_bytes: int | None = None
     memory_free_bytes: int | None = None

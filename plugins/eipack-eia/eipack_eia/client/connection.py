@@ -83,8 +83,10 @@ class Wire:
         sent = self.socket.sendmsg(buffers)
         for buffer in buffers:
             size = buffer.nbytes
-            if sent < size:
-                self.socket.sendall(buffer.cast("B")[sent:])
+            while sent < size:  # sendall would go on for as long as a few bytes leave now and then
+                if self._deadline_s is not None and monotonic() > self._until:
+                    raise TimeoutError
+                sent += self.socket.send(buffer.cast("B")[sent:])
             sent = max(sent - size, 0)
 
     def wait(self) -> None:

@@ -112,20 +112,26 @@ class Layout:
     def _outputs(
         self, memory: memoryview, end: int, body: memoryview, head: _Head
     ) -> tuple[tuple[Tensor, ...], bytes]:
-        size = int(head.headers.get(oip.JSON_LENGTH_HEADER, len(body)))
+        size = head.number(oip.JSON_LENGTH_HEADER, len(body))
         if size > len(body):
             raise ProtocolError("the answer's JSON is longer than the answer")
         document = oip.decode_response(body[:size])
         found = oip.places(document.outputs, len(body) - size)
+        outputs = self.order(document.outputs)
         timing = head.headers.get("server-timing", "").encode("latin-1")
         if len(found) == len(document.outputs):
-            self._remember(memory, end + size, len(body) - size, timing, tuple(found.values()))
-            return tuple(place.view(memory, end + size) for place in found.values()), timing
+            places = tuple([found[one.name] for one in outputs])
+            self._remember(memory, end + size, len(body) - size, timing, places)
+            return tuple([place.view(memory, end + size) for place in places]), timing
         tensors = [
             found[one.name].view(memory, end + size) if one.name in found else oip.from_json(one)
-            for one in document.outputs
+            for one in outputs
         ]
         return tuple(tensors), timing
+
+    def order(self, outputs: list[oip.WireTensor]) -> list[oip.WireTensor]:
+        """Return an answer's outputs in the order of the signature, which is eipack's own."""
+        return outputs
 
     def _remember(
         self,
@@ -160,22 +166,37 @@ def lay_out(
         for spec, tensor in zip(signature.inputs, inputs, strict=True)
     ]
     document = {"inputs": announced, "parameters": {"binary_data_output": True, **parameters}}
-    length = len(msgspec.json.encode(document))
     size = sum(tensor.numel() * tensor.element_size() for tensor in inputs)
+    return Layout(aligned(host, path, document, size, headers))
+
+
+def aligned(
+    host: str, path: str, document: dict[str, Any], size: int, headers: dict[str, str]
+) -> memoryview:
+    """Return a request but for its `size` bytes of tensors, padded so that they are aligned."""
+    length = len(msgspec.json.encode(document))
     for padding in range(_ALIGNMENT):
-        head = _request_head(host, path, length + padding, length + padding + size, headers)
+        head = request_head(host, path, length + padding, length + padding + size, headers)
         if not (len(head) + length + padding) % _ALIGNMENT:
             break
-    return Layout(memoryview(head + msgspec.json.encode(document) + b" " * padding))
+    return memoryview(head + msgspec.json.encode(document) + b" " * padding)
 
 
-def _request_head(host: str, path: str, json: int, body: int, headers: dict[str, str]) -> bytes:
+def request_head(
+    host: str, path: str, json: int | None, body: int, headers: dict[str, str]
+) -> bytes:
+    """Return the header of a request whose first `json` bytes, or all, are JSON."""
+    kind = ["Content-Type: application/json"]
+    if json is not None:
+        kind = [
+            "Content-Type: application/octet-stream",
+            f"Inference-Header-Content-Length: {json}",
+        ]
     lines = [
         f"POST /{path} HTTP/1.1",
         f"Host: {host}",
-        "Content-Type: application/octet-stream",
         f"Content-Length: {body}",
-        f"Inference-Header-Content-Length: {json}",
+        *kind,
         *(f"{name}: {value}" for name, value in headers.items()),
     ]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
@@ -224,7 +245,10 @@ class _Head:
 
     @property
     def length(self) -> int:
-        text = self.headers.get("content-length", "")
+        return self.number("content-length")
+
+    def number(self, name: str, default: int | None = None) -> int:
+        text = self.headers.get(name, "" if default is None else str(default))
         if not (text.isascii() and text.isdigit()):
-            raise ProtocolError("the answer has no Content-Length")
+            raise ProtocolError(f"the answer has no readable {name} in its header")
         return int(text)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from eipack.backend import LoadOptions, ProgramReader
     from eipack_eia.attached import Attached
+    from eipack_eia.client.foreign import ForeignRemote
 
 _TIMINGS: Final = 1000
 
@@ -61,8 +62,13 @@ class RemoteRunner:
             self._package.close()
             raise
 
-    def _at(self, attached: Attached) -> Remote:
-        return Remote(attached, self._package, self._program, self._options.deadline_ms)
+    def _at(self, attached: Attached) -> Remote | ForeignRemote:
+        kind: type[Remote | ForeignRemote] = Remote
+        if attached.endpoint.foreign:
+            from eipack_eia.client.foreign import ForeignRemote
+
+            kind = ForeignRemote
+        return kind(attached, self._package, self._program, self._options.deadline_ms)
 
     def _open(self) -> None:
         try:
@@ -94,8 +100,12 @@ class RemoteRunner:
         return outputs
 
     def _again(
-        self, remote: Remote, key: Any, inputs: tuple[Tensor, ...], error: EipackError
-    ) -> tuple[Remote, tuple[tuple[Tensor, ...], Timing]]:
+        self,
+        remote: Remote | ForeignRemote,
+        key: Any,
+        inputs: tuple[Tensor, ...],
+        error: EipackError,
+    ) -> tuple[Remote | ForeignRemote, tuple[tuple[Tensor, ...], Timing]]:
         """Run a call again that was certainly not run, or that may be run twice."""
         left = self._options.retries
         reopened = False
@@ -118,7 +128,7 @@ class RemoteRunner:
             except (AcceleratorUnavailable, ProgramNotFound) as next_error:
                 error = next_error
 
-    def _fail_over(self, lost: Remote) -> bool:
+    def _fail_over(self, lost: Remote | ForeignRemote) -> bool:
         """Go on with the next accelerator that takes the package, if one does."""
         if not self._options.failover:
             return False
@@ -146,6 +156,7 @@ class RemoteRunner:
             "accelerator": attached.id,
             "endpoint": str(attached.endpoint),
             "calls": dict(self._calls),
+            **self._remote.details(),
         }
         if timings:
             splits = [timing.split_ms() for timing in timings]

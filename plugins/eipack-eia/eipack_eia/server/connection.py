@@ -85,6 +85,7 @@ class _Conversation:
                 if (
                     prepared is not None
                     and prepared.generation == receiver.generation
+                    and not prepared.model.gone
                     and receiver.repeats(prepared.prefix, prepared.total, began)
                 ):
                     total = prepared.total

@@ -16,6 +16,7 @@ from torch import Tensor
 from eipack.errors import ProtocolError, SignatureMismatch
 from eipack.signature import Signature
 from eipack_eia import oip
+from eipack_eia.server.batching import Joins, joins_of
 from eipack_eia.server.http import Buffer, Request, Response
 from eipack_eia.server.models import Model
 from eipack_eia.server.scheduler import ClientGone, Job, Scheduler
@@ -41,6 +42,7 @@ class Prepared:
     id: str | None
     prefix: bytes
     total: int
+    joins: Joins | None = None
     generation: int = 0
     _shapes: tuple[Any, ...] = ()
     _before: bytes = b""
@@ -127,14 +129,16 @@ def prepare(request: Request, model: Model) -> Prepared:
     all_views = len(found) == len(tensors) and all(at.lies_aligned(begin) for at in found.values())
     repeatable = all_views and begin <= _LONGEST_KEPT
     timeout = document.parameters.timeout
+    leaves = tuple(tensors[spec.name] for spec in signature.inputs)
     return Prepared(
         model=model,
-        leaves=tuple(tensors[spec.name] for spec in signature.inputs),
+        leaves=leaves,
         outputs=_outputs(document, signature),
         timeout_ns=None if timeout is None else max(timeout, 0) * 1000,
         id=document.id,
         prefix=request.memory[:begin].tobytes() if repeatable else b"",
         total=len(request.memory),
+        joins=joins_of(signature, leaves) if model.sharing.open else None,
     )
 
 
@@ -183,6 +187,8 @@ def infer(
     job = Job(prepared.model, prepared.leaves, client, received_ns, alive=alive)
     if timeout is not None:
         job.deadline_ns = began_ns + timeout
+    if prepared.joins is not None:
+        job.joins, job.rows = prepared.joins, prepared.joins.rows
     statistics = prepared.model.statistics
     try:
         results = scheduler.run(job)
@@ -193,7 +199,7 @@ def infer(
         raise
     queue, compute = job.started_ns - received_ns, job.ended_ns - job.started_ns
     transfer = received_ns - began_ns
-    statistics.count(queue, compute, transfer)
+    statistics.count(queue, compute, transfer, job.rows)
     timing = (
         f"queue;dur={queue / 1e6:011.4f}, compute;dur={compute / 1e6:011.4f}, "
         f"transfer;dur={transfer / 1e6:011.4f}"

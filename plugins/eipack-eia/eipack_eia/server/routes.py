@@ -169,6 +169,10 @@ def _model(routes: Routes, request: Request, parts: Mapping[str, str]) -> Respon
             "platform": f"eipack_{model.record.kind}",
             "inputs": [oip.describe(spec) for spec in signature.inputs],
             "outputs": [oip.describe(spec) for spec in signature.outputs],
+            "parameters": {
+                "batch_rows": model.sharing.rows,
+                "batching": model.sharing.reason or "on",
+            },
         }
     )
 
@@ -203,7 +207,7 @@ def _statistics(model: Model) -> dict[str, Any]:
         "version": _VERSION,
         "last_inference": found.last_inference_ms,
         "inference_count": count,
-        "execution_count": count,
+        "execution_count": count - found.joined,
         "inference_stats": {
             "success": duration(found.queue_ns + found.compute_ns + found.transfer_ns),
             "fail": duration(0, found.failures),
@@ -212,7 +216,15 @@ def _statistics(model: Model) -> dict[str, Any]:
             "compute_infer": duration(found.compute_ns),
             "compute_output": duration(0),
         },
-        "batch_stats": [],
+        "batch_stats": [
+            {
+                "batch_size": rows,
+                "compute_input": duration(0, times),
+                "compute_infer": duration(spent, times),
+                "compute_output": duration(0, times),
+            }
+            for rows, (times, spent) in sorted(found.batches.copy().items())
+        ],
     }
 
 

@@ -3,7 +3,8 @@
 A thread of PyTorch brings a pool of its own with it, so that many of them cost memory and
 speed. While nothing waits, the threads of the first few connections run their own calls, which
 saves the hand-over; all other calls are run by as many workers as may run at once. Clients
-take turns, however many requests each has waiting.
+take turns, however many requests each has waiting. Where batches are made, a worker takes with
+a call those that may join it, again in turns.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from attrs import define, field
 from torch import Tensor
 
 from eipack.errors import AcceleratorOverloaded, DeadlineExceeded, EipackError, ExecutionFailed
+from eipack_eia.server.batching import Batching, Joins, run_jobs
 from eipack_eia.server.models import Model
 
 _NEVER: Final = 1 << 62
@@ -29,7 +31,11 @@ class ClientGone(Exception):
 
 @define(eq=False)
 class Job:
-    """One inference: what to run on what, for whom, and until when."""
+    """One inference: what to run on what, for whom, and until when.
+
+    `rows` are those of the execution that it led, as far as its model's calls may join each other;
+    None where it ran in another call's.
+    """
 
     model: Model
     leaves: tuple[Tensor, ...]
@@ -37,6 +43,8 @@ class Job:
     arrived_ns: int
     deadline_ns: int = _NEVER
     alive: Callable[[], bool] = field(default=lambda: True, repr=False)
+    joins: Joins | None = None
+    rows: int | None = 0
     outputs: tuple[Tensor, ...] = ()
     error: BaseException | None = None
     started_ns: int = 0
@@ -59,6 +67,19 @@ class Job:
         if self.started_ns > self.deadline_ns:
             raise DeadlineExceeded("the deadline passed while the request waited; it was not run")
 
+    def is_due(self) -> bool:
+        """Tell whether somebody still waits for it; if not, it has failed."""
+        self.started_ns = perf_counter_ns()
+        try:
+            self._check_deadline()
+        except DeadlineExceeded as error:
+            self.error = error
+            return False
+        if self.alive():
+            return True
+        self.error = ClientGone()
+        return False
+
     def result(self) -> tuple[Tensor, ...]:
         """Return the outputs.
 
@@ -76,11 +97,13 @@ class Job:
 class Scheduler:
     """Run jobs, at most `workers` at once and at most `queue` waiting; safe between threads."""
 
-    def __init__(self, workers: int = 1, queue: int = 64) -> None:
+    def __init__(self, workers: int = 1, queue: int = 64, batching: Batching | None = None) -> None:
         self.workers = workers
         self.queue = queue
+        self.batching = batching
         self._lock = Lock()
         self._wake = Condition(self._lock)
+        self._more = Condition(self._lock)
         self._waiting: OrderedDict[Hashable, deque[Job]] = OrderedDict()
         self._count = 0
         self._running: dict[int, Job] = {}
@@ -92,6 +115,11 @@ class Scheduler:
     def waiting(self) -> int:
         """How many jobs wait."""
         return self._count
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it takes no more jobs."""
+        return self._stopped
 
     def longest_ns(self) -> int:
         """Return for how long the oldest of the calls that run has run."""
@@ -151,6 +179,8 @@ class Scheduler:
             self._threads.append(thread)
             thread.start()
         self._wake.notify()
+        if self.batching is not None:
+            self._more.notify_all()
 
     def _displace(self, client: Hashable) -> bool:
         """Refuse the newest request of whoever fills the queue, if it is not this client."""
@@ -179,7 +209,10 @@ class Scheduler:
                     return
                 job = self._next()
                 self._running[ident] = job
-            if job.alive():
+                joining = [] if job.joins is None else self._gather(job, job.joins)
+            if joining:
+                run_jobs([job, *joining], lambda one: self._running.update({ident: one}))
+            elif job.alive():
                 job.run()
             else:
                 job.error = ClientGone()
@@ -188,6 +221,8 @@ class Scheduler:
                 if self._count:
                     self._wake.notify()
             job._done.release()
+            for one in joining:
+                one._done.release()
 
     def _next(self) -> Job:
         client, jobs = self._waiting.popitem(last=False)
@@ -197,8 +232,51 @@ class Scheduler:
         self._count -= 1
         return job
 
+    def _gather(self, lead: Job, joins: Joins) -> list[Job]:
+        """Take what may join a job; wait for more of it if asked to and nobody else is held up."""
+        taken: list[Job] = []
+        batching = self.batching
+        if batching is None:
+            return taken
+        room = min(lead.model.sharing.rows, joins.most) - joins.rows
+        until = lead.arrived_ns + batching.delay_ns
+        while room > 0:
+            found = self._take(lead, joins, room)
+            taken += found
+            room -= sum(job.joins.rows for job in found if job.joins is not None)
+            hurry = any(job.deadline_ns < until for job in (lead, *taken))
+            left = until - perf_counter_ns()
+            if room <= 0 or left <= 0 or hurry or self._count or self._stopped:
+                break
+            self._more.wait(left / 1e9)
+        return taken
+
+    def _take(self, lead: Job, joins: Joins, room: int) -> list[Job]:
+        """Take jobs that fit from clients in turns, each of them the next of its client."""
+        taken: list[Job] = []
+        found = True
+        while found and room:
+            found = False
+            for client in list(self._waiting):
+                jobs = self._waiting[client]
+                other = jobs[0].joins
+                if other is None or other.rows > room or other.key != joins.key:
+                    continue
+                if jobs[0].model is not lead.model:
+                    continue
+                taken.append(jobs.popleft())
+                room -= other.rows
+                found = True
+                self._count -= 1
+                if jobs:
+                    self._waiting.move_to_end(client)
+                else:
+                    del self._waiting[client]
+        return taken
+
     def stop(self) -> None:
         """Take no more jobs; those that wait are still run."""
         with self._lock:
             self._stopped = True
             self._wake.notify_all()
+            self._more.notify_all()

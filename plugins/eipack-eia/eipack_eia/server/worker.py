@@ -37,6 +37,8 @@ class Settings:
     call_timeout_s: float
     connections: int
     body_bytes: int
+    max_batch: int = 1
+    max_delay_us: int = 0
     trust: tuple[str, ...] = ()
     token_file: str | None = None
     no_token: bool = False
@@ -77,19 +79,25 @@ def make(settings: Settings, listening: socket.socket) -> Any:
     from eipack.registry import locate
     from eipack_eia.server.accelerator import Accelerator, Parts
     from eipack_eia.server.access import Access, Limits
+    from eipack_eia.server.batching import Batching
     from eipack_eia.server.description import Description
     from eipack_eia.server.enforcement import enforce
     from eipack_eia.server.models import Models
+    from eipack_eia.server.proving import Prover
     from eipack_eia.server.scheduler import Scheduler
     from eipack_eia.server.store import Store
 
     _, place = locate(Target.parse(settings.on))
     trust = [Path(name) for name in settings.trust] or None
     store = Store(Path(settings.store), settings.store_bytes, trust)
+    most = settings.max_batch
+    batching = Batching(most, settings.max_delay_us * 1000) if most > 1 else None
+    scheduler = Scheduler(settings.workers, settings.queue, batching)
+    loaded = None if batching is None else Prover(scheduler, most).consider
     parts = Parts(
-        models=Models(store, place, settings.size.memory_bytes, trust),
+        models=Models(store, place, settings.size.memory_bytes, trust, loaded),
         store=store,
-        scheduler=Scheduler(settings.workers, settings.queue),
+        scheduler=scheduler,
         access=Access.plan(
             Endpoint.parse(settings.listen),
             token_file=_path(settings.token_file),
