@@ -17,8 +17,9 @@ from eipack.errors import AcceleratorUnavailable, EipackError
 from eipack_eia import attached as store
 from eipack_eia.attached import VISIBLE, Attached, Files
 from eipack_eia.client.control import Control
+from eipack_eia.client.foreign_model import capabilities, is_ready
 from eipack_eia.endpoint import Endpoint
-from eipack_eia.health import HEALTHY, NAME, Accelerator, Health, ask, probe, server
+from eipack_eia.health import HEALTHY, NAME, Accelerator, Health, ask, probe
 
 _ATTACH_TIMEOUT_S: Final = 10.0
 
@@ -156,11 +157,25 @@ def _identified(
     """Ask for the id and the type under which to record an accelerator."""
     control = Control(endpoint, files.credentials(endpoint), _ATTACH_TIMEOUT_S)
     if endpoint.foreign:
-        return wanted or store.made_id(endpoint, model), server(control).name
+        return wanted or store.made_id(endpoint, model), _type_of(control, model)
     said = ask(control)
     if wanted not in (None, said.id):
         raise AcceleratorUnavailable(f"the accelerator at {endpoint} is {said.id}, not {wanted}")
     return said.id, said.type
+
+
+def _type_of(control: Control, model: str | None) -> str:
+    """Ask a foreign server what it can do, and whether it has the model."""
+    found = capabilities(control)
+    if model is not None and not is_ready(control, model):
+        raise AcceleratorUnavailable(
+            f"the server at {control.endpoint} ({found}) has no model {model!r} ready; load it "
+            "there, or name one that it has"
+        )
+    note(str(found))
+    if model is None and not found.repository:
+        note("to run a package there, attach it again with --model and a model that it has")
+    return found.name
 
 
 def _note_replaced(new: Attached) -> None:

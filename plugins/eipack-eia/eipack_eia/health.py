@@ -107,10 +107,14 @@ def ask(control: Control) -> Accelerator:
 
 
 def _ask_foreign(control: Control, one: Attached) -> Accelerator:
-    """Ask whether a foreign server, and its model, are ready."""
-    control.request("GET", "v2/health/ready")
-    if one.model is not None:
-        control.request("GET", f"v2/models/{quote(one.model, safe='')}/ready")
+    """Ask whether a foreign server's model is ready, or the server is alive if it has none.
+
+    A Triton that was sent a model and has unloaded it again does not call itself ready any more.
+    """
+    model = one.model
+    control.request(
+        "GET", "v2/health/live" if model is None else f"v2/models/{quote(model, safe='')}/ready"
+    )
     return Accelerator(one.id, one.type, models=None if one.model is None else [one.model])
 
 

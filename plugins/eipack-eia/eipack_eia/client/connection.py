@@ -78,7 +78,8 @@ class Wire:
             self._until = monotonic() + self._deadline_s
         if isinstance(self.socket, ssl.SSLSocket):
             for buffer in buffers:
-                self.socket.sendall(buffer)
+                if buffer.nbytes:  # it cannot send a view with a zero in its shape
+                    self.socket.sendall(buffer)
             return
         sent = self.socket.sendmsg(buffers)
         for buffer in buffers:
@@ -93,6 +94,9 @@ class Wire:
         """Wait for the first bytes of an answer, awake if the last one came at once.
 
         To put a processor to sleep and wake it again may take longer than the answer itself.
+
+        Raises:
+            TimeoutError: Its time is over.
         """
         began = perf_counter_ns()
         if self._awake:
@@ -100,7 +104,9 @@ class Wire:
             while not poll(0) and perf_counter_ns() < until:
                 pass
         else:
-            self._poll.poll(None if self._deadline_s is None else self._deadline_s * 1000)
+            patience = None if self._deadline_s is None else self._deadline_s * 1000
+            if not self._poll.poll(patience):
+                raise TimeoutError
         self._awake = perf_counter_ns() - began < AWAKE_NS
 
     def receive(self, memory: memoryview, filled: int, wanted: int) -> int:

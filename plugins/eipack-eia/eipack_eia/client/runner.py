@@ -10,6 +10,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
 from eipack.errors import (
+    AcceleratorDenied,
     AcceleratorUnavailable,
     EipackError,
     ProgramNotFound,
@@ -92,7 +93,7 @@ class RemoteRunner:
         remote = self._remote
         try:
             outputs, timing = remote.call(key, inputs)
-        except (AcceleratorUnavailable, ProgramNotFound) as error:
+        except (AcceleratorDenied, AcceleratorUnavailable, ProgramNotFound) as error:
             remote, (outputs, timing) = self._again(remote, key, inputs, error)
         self.timings.append(timing)
         where = remote.attached.id
@@ -110,7 +111,8 @@ class RemoteRunner:
         left = self._options.retries
         reopened = False
         while True:
-            if isinstance(error, ProgramNotFound):  # it has let the model go, and ran nothing
+            # It has let the model go, or was started again with another token; it ran nothing.
+            if isinstance(error, AcceleratorDenied | ProgramNotFound):
                 if reopened:
                     raise error
                 reopened = True
@@ -125,7 +127,7 @@ class RemoteRunner:
                 if reopened:
                     remote.open()
                 return remote, remote.call(key, inputs)
-            except (AcceleratorUnavailable, ProgramNotFound) as next_error:
+            except (AcceleratorDenied, AcceleratorUnavailable, ProgramNotFound) as next_error:
                 error = next_error
 
     def _fail_over(self, lost: Remote | ForeignRemote) -> bool:

@@ -334,7 +334,8 @@ def send(connection: socket.socket, buffers: Sequence[Buffer]) -> None:
         patience = connection.gettimeout()
         connection.settimeout(_SEND_S)
         for buffer in buffers:
-            connection.sendall(buffer)
+            if _nbytes(buffer):  # it cannot send a view with a zero in its shape
+                connection.sendall(buffer)
         connection.settimeout(patience)
         return
     sent = connection.sendmsg(buffers)

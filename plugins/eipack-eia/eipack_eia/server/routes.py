@@ -14,6 +14,7 @@ from attrs import field, frozen
 from eipack.errors import AcceleratorDenied, ProgramNotFound, ProtocolError
 from eipack_eia import oip
 from eipack_eia.server.access import Access, Rights
+from eipack_eia.server.batching import OFF
 from eipack_eia.server.description import Description
 from eipack_eia.server.http import Request, Response
 from eipack_eia.server.inference import Prepared, prepare
@@ -169,12 +170,17 @@ def _model(routes: Routes, request: Request, parts: Mapping[str, str]) -> Respon
             "platform": f"eipack_{model.record.kind}",
             "inputs": [oip.describe(spec) for spec in signature.inputs],
             "outputs": [oip.describe(spec) for spec in signature.outputs],
-            "parameters": {
-                "batch_rows": model.sharing.rows,
-                "batching": model.sharing.reason or "on",
-            },
+            **_batching(model),
         }
     )
+
+
+def _batching(model: Model) -> dict[str, Any]:
+    """Say how many rows may share a batch, or why none may, where batches are made at all."""
+    sharing = model.sharing
+    if sharing is OFF:
+        return {}
+    return {"parameters": {"batch_rows": sharing.rows, "batching": sharing.reason or "on"}}
 
 
 @_route("POST", "v2/models/{name}(?:/versions/{version})?/infer", Rights.INFER)

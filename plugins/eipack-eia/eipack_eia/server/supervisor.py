@@ -95,8 +95,9 @@ class Slice:
         self.started = time.monotonic()
         assert self.process.stdin is not None  # noqa: S101 - it is a pipe
         assert self.process.stdout is not None  # noqa: S101 - as above
+        # Left open: that it ends is how the process learns that this one is gone.
         self.process.stdin.write(self.settings.to_json() + b"\n")
-        self.process.stdin.close()
+        self.process.stdin.flush()
         if self.process.stdout.readline() != READY:
             self.process.wait(_START_S)
             raise AcceleratorUnavailable("the accelerator did not start")

@@ -5,15 +5,19 @@ Secrets are in neither: tokens and keys lie in files that the settings name.
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import msgspec
 from attrs import field, frozen
 
+from eipack.errors import EipackError
 from eipack.target import Target
 from eipack_eia.endpoint import Endpoint
 from eipack_eia.sizes import SliceSize
@@ -59,15 +63,26 @@ class Settings:
 
 
 def main() -> None:
-    """Run one accelerator until SIGTERM."""
+    """Run one accelerator until SIGTERM, or until its parent is gone."""
     settings = Settings.from_json(sys.stdin.buffer.readline())
     listening = socket.socket(fileno=settings.descriptor)
-    accelerator = make(settings, listening)
+    try:
+        accelerator = make(settings, listening)
+    except EipackError as error:
+        sys.exit(f"eipack eia: {error}")
     signal.signal(signal.SIGTERM, lambda *_: accelerator.stop())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and sends SIGTERM
+    Thread(target=_follow_parent, args=(accelerator.stop,), daemon=True).start()
     sys.stdout.buffer.write(READY)
     sys.stdout.buffer.flush()
     accelerator.serve()
+
+
+def _follow_parent(stop: Callable[[], None]) -> None:
+    """Stop when the parent ends, however it does: it holds the other end of stdin open."""
+    while os.read(sys.stdin.fileno(), 1):
+        pass
+    stop()
 
 
 def make(settings: Settings, listening: socket.socket) -> Any:
