@@ -29,6 +29,7 @@ from eipack_eia.sizes import size_of
 from torch import Tensor, nn
 
 import eipack
+from eipack.errors import AcceleratorUnavailable
 from eipack.target import Target
 
 FOREVER: Final = 1e30
@@ -190,8 +191,13 @@ def session_at(
     """Attach what listens there, and open a package on it."""
     with ExitStack() as stack:
         one = attached.attach(endpoint, files or Files(), accelerator_id=made_id(endpoint))
-        stack.callback(attached.detach, one.id)
+        stack.callback(_detach, one.id)
         yield stack.enter_context(eipack.load(path, f"eia:{one.ordinal}", **options))
+
+
+def _detach(name: str) -> None:
+    with suppress(AcceleratorUnavailable):  # it may have been attached twice
+        attached.detach(name)
 
 
 def exchange(endpoint: Endpoint, *pieces: bytes, pause_s: float = 0.0, end: bool = False) -> bytes:

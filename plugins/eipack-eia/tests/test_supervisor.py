@@ -168,6 +168,7 @@ def test_a_call_that_runs_is_answered_before_sigterm_ends_it(package: Path, tmp_
         assert served.process.wait(10) == 0
 
 
+@pytest.mark.slow
 def test_started_again_on_the_same_port_after_a_kill_it_serves_the_same_sessions(
     package: Path, tmp_path: Path
 ) -> None:
