@@ -1,7 +1,7 @@
 # `make` alone lists the targets.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help venv demo check test test-long test-lowest bench docs constraints clean
+.PHONY: help venv demo check test test-long test-lowest bench bench-wire docs constraints clean
 
 BIN := .venv/bin
 PROJECTS := pyproject.toml $(wildcard plugins/*/pyproject.toml examples/*/pyproject.toml)
@@ -11,6 +11,8 @@ EDITABLE := $(foreach p,$(filter-out pyproject.toml,$(PROJECTS)),-e $(patsubst %
 TORCH := 2.13.0
 # Whatever python3 is comes last: it may be 3.14, which TorchScript does not support.
 PYTHONS := python3.13 python3.12 python3.11 python3
+# What eipack's accelerator is measured against; the versions lie in constraints-rivals.txt.
+RIVALS := grpcio grpcio-tools httptools nvidia-pytriton orjson pyzmq uvicorn uvloop
 # Two workers of one torch thread each, so that threads never outnumber two cores.
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 bin/pytest -n $(WORKERS) --dist loadscope
@@ -45,6 +47,9 @@ test-lowest: .venv-lowest/.installed ## run the tests on the lowest versions tha
 bench: .venv/.installed ## measure the README's figures
 	@$(BIN)/python -m benchmarks
 
+bench-wire: .venv/.installed build/rivals/.installed ## measure the accelerator's wire beside its rivals
+	@$(BIN)/python -m benchmarks.wire
+
 docs: .venv/.installed ## serve the documentation on this machine
 	@$(BIN)/mkdocs serve
 
@@ -65,6 +70,13 @@ clean: ## remove the environments and everything built
 
 .venv-lowest/.installed: constraints-lowest.txt $(PROJECTS)
 	@$(call install,.venv-lowest,constraints-lowest.txt,test)
+
+# What cannot be installed is a row that says so.
+build/rivals/.installed: constraints-rivals.txt
+	@echo "installing into build/rivals (400 MB, a minute or two the first time)"
+	@$(BIN)/python -m venv --clear build/rivals
+	@build/rivals/bin/pip install --quiet --constraint $< $(RIVALS) && touch $@ || \
+		echo "make: not every rival could be installed; their rows will say so" >&2
 
 comma := ,
 # $(call install,environment,constraints,further extras): the stamp is what keeps a second make from installing again.
