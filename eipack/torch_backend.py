@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
-from typing import Any, ClassVar
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from typing import Any, ClassVar, Final
 
 import torch
 from torch import Tensor
@@ -19,6 +19,8 @@ from eipack.tree import flatten
 
 Call = Callable[..., Any]
 
+_AS_IT_IS: Final = nullcontext()
+
 
 class TorchBackend(Backend):
     """Run TorchScript and exported programs through torch, on `torch_device(target)`."""
@@ -32,7 +34,7 @@ class TorchBackend(Backend):
     def context(self, target: Target) -> AbstractContextManager[Any]:
         """Return torch's inference mode, in which an autocast of the caller's does not count."""
         if not torch.is_autocast_enabled(self.device):
-            return torch.inference_mode()
+            return _AS_IT_IS if torch.is_inference_mode_enabled() else torch.inference_mode()
         stack = ExitStack()
         stack.enter_context(torch.inference_mode())
         stack.enter_context(torch.autocast(self.device, enabled=False))

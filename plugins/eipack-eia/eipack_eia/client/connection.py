@@ -21,6 +21,9 @@ _CONNECT_S: Final = 10.0
 AWAKE_NS: Final = 200_000
 """For how long at most a thread waits without sleeping."""
 
+AT_ONCE: Final = 128 << 10
+"""Bytes to receive in one call; by larger ones they wait, and leave the caches."""
+
 _LOST_MS: Final = 30_000
 """How long sent bytes may stay without an acknowledgement before the host counts as lost."""
 
@@ -116,7 +119,7 @@ class Wire:
             OSError: The connection broke, or its time is over.
         """
         while filled < wanted:
-            received = self.socket.recv_into(memory[filled:])
+            received = self.socket.recv_into(memory[filled : filled + AT_ONCE])
             if not received:
                 raise ConnectionResetError("it hung up")
             filled += received

@@ -9,6 +9,8 @@ from threading import Event
 from time import perf_counter_ns
 from typing import Protocol
 
+import torch
+
 from eipack.errors import EipackError, ExecutionFailed
 from eipack_eia.faults import KIND_HEADER, error_body, status_of
 from eipack_eia.server.access import Limits
@@ -49,7 +51,8 @@ def converse(
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     be_patient(connection)
     try:
-        _Conversation(connection, peer, app, limits, stopping, pinned).run()
+        with torch.inference_mode():  # once for all calls that this thread runs
+            _Conversation(connection, peer, app, limits, stopping, pinned).run()
     except (ConnectionEnded, ClientGone, OSError):
         return
     finally:

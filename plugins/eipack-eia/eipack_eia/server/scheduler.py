@@ -15,6 +15,7 @@ from threading import Condition, Lock, Thread, get_ident
 from time import perf_counter_ns
 from typing import Final
 
+import torch
 from attrs import define, field
 from torch import Tensor
 
@@ -199,6 +200,7 @@ class Scheduler:
             "attach another accelerator"
         )
 
+    @torch.inference_mode()
     def _work(self) -> None:
         ident = get_ident()
         while True:
