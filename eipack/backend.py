@@ -18,10 +18,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from attrs import frozen
+from attrs import field, frozen
 
 from eipack.errors import DeviceNotFound
-from eipack.manifest import Convention
+from eipack.manifest import Convention, ProgramRecord
 from eipack.signature import Signature
 from eipack.target import Target
 
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from eipack.package import Package
+
+
+Precision = Literal["float32", "bfloat16", "float16", "int8"]
+"""What a float32 program may be computed in; nothing but float32 unless the caller asks."""
 
 
 @frozen
@@ -93,6 +97,13 @@ class ProgramReader(Protocol):
         """The package's signature."""
 
     @property
+    def digest(self) -> str | None:
+        """A name for the program and all its bytes, signature included, for caches.
+
+        None while a program is proved that is in no package yet: what is compiled is not kept.
+        """
+
+    @property
     def attributes(self) -> Mapping[str, str]:
         """What `save` noted."""
 
@@ -139,16 +150,21 @@ class Runner(Protocol):
 class LoadOptions:
     """What a caller may ask of `load`, beyond the target.
 
-    `outputs_on` is `host` (outputs on the CPU) or `device` (left where they were made). The
-    others are for backends that name them in `options`: `deadline_ms` is the longest that a call
-    may take, `retries` how often a call that was lost may be sent again, even if it was run, and
-    `failover` lets the next healthy device of the backend take over from one that was lost.
+    `outputs_on` is `host` (outputs on the CPU) or `device` (left where they were made).
+    `precision` is one of the backend's `precisions`, and `engine` has values for some of its
+    `engine_options`. The others are for backends that name them in `options`: `threads` is how
+    many threads a call may use, `deadline_ms` the longest that it may take, `retries` how often
+    one that was lost may be sent again, even if it was run, and `failover` lets the next healthy
+    device of the backend take over from one that was lost.
     """
 
     outputs_on: Literal["host", "device"] = "host"
     deadline_ms: float | None = None
     retries: int = 0
     failover: bool = False
+    precision: Precision = "float32"
+    threads: int | None = None
+    engine: Mapping[str, Any] = field(factory=dict)
 
 
 class Backend(ABC):
@@ -159,7 +175,12 @@ class Backend(ABC):
     kinds: ClassVar[tuple[str, ...]]
     """Program kinds that `load` takes, the preferred first; one of them is a portable kind."""
     options: ClassVar[frozenset[str]] = frozenset()
-    """Which of `deadline_ms`, `retries` and `failover` it offers; `load` refuses the others."""
+    """Which of `threads`, `deadline_ms`, `retries` and `failover` it offers; `load` refuses the
+    others."""
+    precisions: ClassVar[tuple[Precision, ...]] = ("float32",)
+    """What `load` can compute float32 programs in; float32 means float32 all the way."""
+    engine_options: ClassVar[Mapping[str, str]] = {}
+    """The engine's own options that `load` takes by name, and what each is for."""
 
     @abstractmethod
     def devices(self) -> Sequence[Device]:
@@ -171,6 +192,14 @@ class Backend(ABC):
         For backends whose devices differ; a target without an ordinal stands for any of them.
         """
         return self.kinds
+
+    def why_unusable(self, record: ProgramRecord, target: Target) -> str | None:
+        """Say why a program of one of `kinds` cannot run here, before anything of it is loaded.
+
+        For programs that `compile` made for other processors or versions: `record.attributes`
+        has what `save` noted of them. None, the default, where nothing is in the way.
+        """
+        return None
 
     def compile(self, program: Program, target: Target) -> Program:
         """Turn a captured program into the one this device runs; by default keep it.

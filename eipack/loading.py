@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import platform
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
 from attrs import evolve
 
 from eipack.ambient import current_target
-from eipack.backend import Backend, LoadOptions, Runner
+from eipack.asked import check_options, of_engine, require_offered
+from eipack.backend import Backend, LoadOptions, Precision, Runner
 from eipack.comparison import compare
 from eipack.errors import (
     AcceleratorError,
@@ -23,6 +25,7 @@ from eipack.fallback import Fallback
 from eipack.manifest import ProgramRecord
 from eipack.package import Package
 from eipack.package.stored import StoredProgram
+from eipack.parity.precision import loss_of
 from eipack.registry import locate
 from eipack.session import Session, reason_of
 from eipack.target import Target
@@ -42,6 +45,9 @@ def load(
     failover: bool = False,
     fallback: str | Target | None = None,
     compare_local: bool = False,
+    precision: Precision = "float32",
+    threads: int | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Session:
     """Open a package on a target.
 
@@ -49,6 +55,12 @@ def load(
     method; by default the backend's preferred kind is taken. `trust` limits the accepted
     signers to a key, the path of a PEM file, or a list of them. `workers` is the number
     of threads behind `submit` and `arun`.
+
+    `precision` lets an engine compute float32 programs in less, if it still answers the
+    package's samples within the published tolerance (`eipack.parity.precision`); `Session.info`
+    has the loss. `threads` is how many a call may use, by default as many as this process has
+    cores. `options` has an engine's own options by its name, as
+    `{"openvino": {"NUM_STREAMS": 1}}`; those of other engines are left alone.
 
     For accelerators in other machines: `deadline_ms` is the longest that a call may take;
     `retries` is how often a call that was lost is sent again, though it may have been run;
@@ -64,11 +76,15 @@ def load(
         DeviceNotFound: The device is not there.
         ProgramNotFound: The backend cannot run any of the package's programs.
         ExecutionFailed: The backend fails to load the program.
+        ParityFailed: The model does not stand the precision.
     """
     if workers < 1:
         raise ValueError(f"workers is {workers}; a session has at least one thread for submit")
-    options = _options(outputs_on, deadline_ms, retries, failover=failover)
     wanted = current_target() if target is None else Target.parse(target)
+    asked = LoadOptions(
+        outputs_on, deadline_ms, retries, failover, precision, threads, of_engine(wanted, options)
+    )
+    check_options(asked)
     owns = not isinstance(package, Package)
     opened = Package.open(package) if not isinstance(package, Package) else package
     second = None
@@ -80,10 +96,10 @@ def load(
     try:
         try:
             plugin, place = _locate(wanted, any_other=failover)
-            _require_offered(plugin, options)
+            require_offered(plugin, asked)
             record = choose(opened, plugin, place, program)
             opened.check_trust(trust)
-            runner = _load(plugin, opened._read_program(record), place, options)
+            runner = _load(plugin, opened._read_program(record), place, asked)
         except (AcceleratorError, DeviceNotFound) as error:
             if second is None:
                 raise
@@ -95,19 +111,17 @@ def load(
         if owns:
             opened.close()
         raise
-    if compare_local:
-        _compare(session, opened, program, trust)
-    return session
-
-
-def _compare(session: Session, package: Package, program: str | None, trust: Trust) -> None:
     try:
-        session.comparison = compare(
-            session, lambda: load(package, "cpu", program=program, trust=trust)
-        )
+        if precision != "float32":
+            session.loss = loss_of(session, precision)
+        if compare_local:
+            session.comparison = compare(
+                session, lambda: load(opened, "cpu", program=program, trust=trust)
+            )
     except BaseException:
         session.close()
         raise
+    return session
 
 
 def _locate(wanted: Target, *, any_other: bool) -> tuple[Backend, Target]:
@@ -138,30 +152,6 @@ def _instead(
     return Session(
         package, record, plugin, place, runner, workers, owns_package=owns_package, fallback=second
     )
-
-
-def _options(
-    outputs_on: Literal["host", "device"],
-    deadline_ms: float | None,
-    retries: int,
-    *,
-    failover: bool,
-) -> LoadOptions:
-    if outputs_on not in ("host", "device"):
-        raise ValueError(f"outputs_on is {outputs_on!r}; choose 'host' or 'device'")
-    if deadline_ms is not None and not 0 < deadline_ms < float("inf"):
-        raise ValueError(f"deadline_ms is {deadline_ms!r}; give milliseconds above 0")
-    if retries < 0:
-        raise ValueError(f"retries is {retries}; give how often a lost call may be sent again")
-    return LoadOptions(outputs_on, deadline_ms, retries, failover)
-
-
-def _require_offered(backend: Backend, options: LoadOptions) -> None:
-    """Refuse what the backend would ignore."""
-    asked = {name for name in ("deadline_ms", "retries", "failover") if getattr(options, name)}
-    if asked - backend.options:
-        names = ", ".join(sorted(asked - backend.options))
-        raise ValueError(f"{backend.device} does not offer {names}; leave it out")
 
 
 def _load(backend: Backend, reader: StoredProgram, place: Target, options: LoadOptions) -> Runner:
@@ -202,20 +192,25 @@ def choose(
             f"{target} runs {', '.join(kinds)}; {package.path} has {there}: export it "
             f"again with target={str(target)!r}"
         )
+    reasons = []
     for record in candidates:
-        if _new_enough(record):
+        reason = _too_old_for(record) or backend.why_unusable(record, target)
+        if reason is None:
             return record
-    raise ProgramNotFound(
-        f"the {candidates[0].id} program of {package.path} needs torch >= "
-        f"{candidates[0].lowest_torch} and Python >= {candidates[0].lowest_python}; this is torch "
-        f"{torch.__version__} on Python {platform.python_version()}"
-    )
+        reasons.append(f"the {record.id} program {reason}")
+    raise ProgramNotFound(f"{target} can run no program of {package.path}: {'; '.join(reasons)}")
 
 
-def _new_enough(record: ProgramRecord) -> bool:
+def _too_old_for(record: ProgramRecord) -> str | None:
+    """Say what a program needs that is newer than what is here; None if nothing is."""
     needed = (record.lowest_torch or "0.0", record.lowest_python)
     here = (torch.__version__, platform.python_version())
-    return all(_release(has) >= _release(needs) for has, needs in zip(here, needed, strict=True))
+    if all(_release(has) >= _release(needs) for has, needs in zip(here, needed, strict=True)):
+        return None
+    return (
+        f"needs torch >= {record.lowest_torch} and Python >= {record.lowest_python}; this is torch "
+        f"{torch.__version__} on Python {platform.python_version()}"
+    )
 
 
 def _release(version: str) -> tuple[int, ...]:

@@ -7,8 +7,9 @@ import os
 import weakref
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from threading import Lock, get_ident
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from attrs import field, frozen
 from torch import Tensor
@@ -26,8 +27,10 @@ from eipack.errors import (
 from eipack.fallback import Fallback
 from eipack.manifest import ProgramRecord
 from eipack.package import Package
+from eipack.parity.precision import Loss
 from eipack.signature import Signature
 from eipack.target import Target
+from eipack.threads import gate
 from eipack.tree import unflatten
 
 
@@ -37,7 +40,9 @@ class SessionInfo:
 
     `elsewhere` counts the calls that its fallback ran, `reason` is why the last of them did.
     `details` are the backend's own, as the times of the last calls to an accelerator.
-    `comparison` is with this processor, if `compare_local` asked for it.
+    `comparison` is with this processor, if `compare_local` asked for it. `threads` is how many a
+    call takes of this process's, None where the device has its own. `loss` is what a precision
+    below float32 costs.
     """
 
     target: Target
@@ -48,6 +53,8 @@ class SessionInfo:
     reason: str | None = None
     details: Mapping[str, Any] = field(factory=dict)
     comparison: Comparison | None = None
+    threads: int | None = None
+    loss: Loss | None = None
 
 
 class Session:
@@ -82,6 +89,9 @@ class Session:
         self._runner: Runner | None = runner
         self._fallback = fallback
         self.comparison: Comparison | None = None
+        self.loss: Loss | None = None
+        self._threads: int | None = getattr(runner, "threads", None)
+        self._passage = gate.pass_(self._threads) if self._threads else _OPEN
         self._check_file = package.watch() if package.mapped else None
         self._forked = False
         self._closing = False
@@ -114,6 +124,8 @@ class Session:
             None if fallback is None else fallback.reason,
             {} if describe is None else describe(),
             self.comparison,
+            self._threads,
+            self.loss,
         )
 
     @property
@@ -161,7 +173,7 @@ class Session:
         if check_file is not None:
             check_file()
         try:
-            with self._context(self.target):
+            with self._passage, self._context(self.target):
                 return runner(*leaves)
         except AcceleratorError as error:
             if self._fallback is None:
@@ -254,6 +266,7 @@ def _executor(workers: int, idents: set[int]) -> ThreadPoolExecutor:
     )
 
 
+_OPEN: Final = nullcontext()
 _KNOWN_DEVICES = frozenset({"cpu", "cuda", "xpu", "mps"})
 _sessions: weakref.WeakSet[Session] = weakref.WeakSet()
 

@@ -90,6 +90,10 @@ class Staged:
         """Return the bytes bound to a key."""
         return storage_bytes(self._tensors[key])
 
+    @property
+    def digest(self) -> None:
+        """Tell that there is no package yet."""
+
     def package(self) -> None:
         """Tell that there is no package yet."""
 

@@ -26,6 +26,7 @@ class TorchBackend(Backend):
     """Run TorchScript and exported programs through torch, on `torch_device(target)`."""
 
     kinds: ClassVar[tuple[str, ...]] = ("torchscript", "exported")
+    options: ClassVar[frozenset[str]] = frozenset({"threads"})
 
     def torch_device(self, target: Target) -> torch.device:
         """Return torch's name of the target's device."""
@@ -54,19 +55,21 @@ class TorchBackend(Backend):
         self, call: Call, reader: ProgramReader, device: torch.device, options: LoadOptions
     ) -> Runner:
         """Wrap a flat callable; devices with memory of their own override this."""
-        return TorchRunner(call, weights_span(reader))
+        return TorchRunner(call, weights_span(reader), options.threads)
 
 
 class TorchRunner:
     """Hold a flat callable until it is closed.
 
     An output that lies in the package's own bytes (a parameter returned as it is) is
-    copied, so that nobody can write to the weights through it.
+    copied, so that nobody can write to the weights through it. Without `threads` calls take as
+    many as torch is set to.
     """
 
-    def __init__(self, call: Call, weights: range = range(0)) -> None:
-        self._call: Call | None = call
+    def __init__(self, call: Call, weights: range = range(0), threads: int | None = None) -> None:
+        self._call: Call | None = call if threads is None else with_threads(call, threads)
         self._low, self._high = weights.start, weights.stop
+        self.threads = threads or torch.get_num_threads()
 
     def __call__(self, *inputs: Tensor) -> Tensor | Sequence[Tensor]:
         """Run the program."""
@@ -81,6 +84,22 @@ class TorchRunner:
     def close(self) -> None:
         """Drop the program and with it the mapped weights."""
         self._call = None
+
+
+def with_threads(call: Call, threads: int) -> Call:
+    """Let a callable use so many of torch's threads; the caller's setting stays as it was."""
+
+    def run(*inputs: Tensor) -> Any:
+        before = torch.get_num_threads()
+        if before == threads:
+            return call(*inputs)
+        torch.set_num_threads(threads)
+        try:
+            return call(*inputs)
+        finally:
+            torch.set_num_threads(before)
+
+    return run
 
 
 def weights_span(reader: ProgramReader) -> range:

@@ -6,9 +6,10 @@ import mmap
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+import msgspec
 from attrs import field, frozen
 
-from eipack.archive import Archive
+from eipack.archive import Archive, digest_bytes
 from eipack.manifest import WEIGHTS, Convention, Manifest, ProgramRecord
 from eipack.package.verified import copied_weights, read_member, verify_weights, weights_layout
 from eipack.signature import Signature
@@ -73,6 +74,19 @@ class StoredProgram:
     def signature(self) -> Signature:
         """The package's signature."""
         return self.manifest.signature
+
+    @property
+    def digest(self) -> str:
+        """A name for the signature, the record, and every byte that it stands for."""
+        members = {member.name: member.digest for member in self.manifest.members}
+        entries = {entry.name: entry.digest for entry in self.manifest.entries}
+        stands_for = (
+            self.signature,
+            self.record,
+            [members[name] for name in self.record.members],
+            [entries[name] for name in self.record.bindings.values()],
+        )
+        return digest_bytes(msgspec.json.encode(stands_for))
 
     @property
     def attributes(self) -> Mapping[str, str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from eipack.backend import Device, LoadOptions, ProgramReader, Runner
 from eipack.errors import SessionClosed
@@ -27,6 +27,7 @@ class CudaBackend(TorchBackend):
     """Serve `cuda:N`; N counts the devices that CUDA_VISIBLE_DEVICES leaves visible."""
 
     device = "cuda"
+    options: ClassVar[frozenset[str]] = frozenset()
 
     def devices(self) -> Sequence[Device]:
         """List the GPUs that torch sees; none without a driver or a CUDA build of torch."""
