@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import torch
+from eipack.threads import usable_cores
 
 if TYPE_CHECKING:
     from eipack.target import Target
@@ -23,16 +23,21 @@ _OF_PROCESS_BYTES: Final = 2_000_000_000
 """What PyTorch and this server take for themselves, on top of the slice's models."""
 
 
-def enforce(size: SliceSize, target: Target, name: str) -> Mapping[str, Any]:
-    """Set the limits that can be set, and say of each how it is held or why it is not."""
+def enforce(size: SliceSize, target: Target, name: str, workers: int = 1) -> Mapping[str, Any]:
+    """Set the limits that can be set, and say of each how it is held or why it is not.
+
+    On a CPU the `workers` calls that may run at once share the cores.
+    """
     if target.device == "cuda":
         return _on_cuda(size, target.ordinal or 0)
     if target.device == "cpu":
-        return _on_cpu(size, name)
+        return _on_cpu(size, name, workers)
     return {"memory": "accounting at admission", "compute": "not enforced on this device"}
 
 
 def _on_cuda(size: SliceSize, ordinal: int) -> dict[str, Any]:
+    import torch
+
     total = torch.cuda.get_device_properties(ordinal).total_memory
     fraction = min(1.0, size.memory_bytes / total)
     torch.cuda.set_per_process_memory_fraction(fraction, ordinal)
@@ -63,12 +68,16 @@ def environment_for(size: SliceSize, target: Target) -> dict[str, str]:
     }
 
 
-def _on_cpu(size: SliceSize, name: str) -> dict[str, Any]:
-    there = len(os.sched_getaffinity(0))
+def _on_cpu(size: SliceSize, name: str, workers: int) -> dict[str, Any]:
+    import torch
+
+    there = usable_cores()
+    share = 1.0 if size.compute_share is None else size.compute_share
+    threads = max(1, round(there * share / workers))
+    if threads < torch.get_num_threads():
+        torch.set_num_threads(threads)
     compute = "none was asked for"
     if size.compute_share is not None:
-        threads = max(1, round(there * size.compute_share))
-        torch.set_num_threads(threads)
         compute = f"{threads} of {there} threads for each call"
     limit = size.memory_bytes + _OF_PROCESS_BYTES
     held = _hold_memory(name, limit)

@@ -16,7 +16,7 @@ from eipack.errors import AcceleratorFull, AcceleratorOverloaded, ProgramNotFoun
 from eipack.loading import choose
 from eipack.manifest import ProgramRecord
 from eipack.package import Package
-from eipack.registry import locate
+from eipack.registry import backend, locate
 from eipack.session import Session
 from eipack.target import Target
 from eipack.trust import Trust
@@ -140,7 +140,8 @@ class Models:
 
     `memory_bytes` is the slice's memory: what models take is accounted for before each is loaded.
     Those that were used least recently leave first, and never one with an open session.
-    `loaded` is told of each model that was loaded.
+    `loaded` is told of each model that was loaded. `threads` is how many a call may use, on
+    engines that can be told.
     """
 
     def __init__(
@@ -150,7 +151,10 @@ class Models:
         memory_bytes: int | None,
         trust: Trust = None,
         loaded: Callable[[Model], None] | None = None,
+        threads: int | None = None,
     ) -> None:
+        offered = "threads" in backend(on).options
+        self._threads = threads if offered else None
         self._files = files
         self._loaded = loaded
         self._trust = trust
@@ -229,8 +233,8 @@ class Models:
             if path is None:
                 raise ProgramNotFound(f"package {package} is not on this accelerator; upload it")
             with Package.open(path) as opened:
-                backend, place = locate(self.on)
-                record = choose(opened, backend, place, program)
+                plugin, place = locate(self.on)
+                record = choose(opened, plugin, place, program)
                 name = _name(opened, package, record)
                 model = self._resident.get(name) or self._load(name, opened, record, package, path)
             model.used = monotonic()
@@ -243,7 +247,9 @@ class Models:
     ) -> Model:
         nbytes = bytes_of(opened, record)
         self._make_room(name, nbytes)
-        session = eipack.load(path, self.on, program=record.id, trust=self._trust)
+        session = eipack.load(
+            path, self.on, program=record.id, trust=self._trust, threads=self._threads
+        )
         statistics = self._statistics.setdefault(name, Statistics())
         model = Model(name, package, record, session, nbytes, statistics)
         self._resident[name] = model

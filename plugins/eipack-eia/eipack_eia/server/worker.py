@@ -109,8 +109,11 @@ def make(settings: Settings, listening: socket.socket) -> Any:
     batching = Batching(most, settings.max_delay_us * 1000) if most > 1 else None
     scheduler = Scheduler(settings.workers, settings.queue, batching)
     loaded = None if batching is None else Prover(scheduler, most).consider
+    enforced = enforce(settings.size, place, settings.id, settings.workers)
     parts = Parts(
-        models=Models(store, place, settings.size.memory_bytes, trust, loaded),
+        models=Models(
+            store, place, settings.size.memory_bytes, trust, loaded, enforced.get("threads")
+        ),
         store=store,
         scheduler=scheduler,
         access=Access.plan(
@@ -124,9 +127,7 @@ def make(settings: Settings, listening: socket.socket) -> Any:
             allow_hosts=settings.allow_hosts,
         ),
         limits=Limits(connections=settings.connections, body_bytes=settings.body_bytes),
-        description=Description(
-            settings.id, settings.size, enforce(settings.size, place, settings.id)
-        ),
+        description=Description(settings.id, settings.size, enforced),
     )
     return Accelerator(parts, listening, call_timeout_s=settings.call_timeout_s)
 
