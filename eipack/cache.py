@@ -69,16 +69,27 @@ def _made(
         make(building)
         files = {path.name: _digest(path) for path in building.iterdir()}
         (building / _LIST).write_bytes(msgspec.json.encode(_Entry(dict(key), files)))
-        shutil.rmtree(place, ignore_errors=True)  # damaged, if it is there
-        building.rename(place)
-    except OSError:  # the disk is full, or another process was quicker
+        _put(building, place, key)
+    except OSError:  # the disk is full, say
         shutil.rmtree(building, ignore_errors=True)
-        return (place, True) if _is_whole(place, key) else (_made_aside(make), False)
+        return _made_aside(make), False
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
         raise
     _make_room(place)
     return place, True
+
+
+def _put(building: Path, place: Path, key: Mapping[str, Any]) -> None:
+    """Rename what is whole now, unless another process was quicker; replace what is damaged."""
+    try:
+        building.rename(place)
+    except OSError:
+        if not _is_whole(place, key):
+            shutil.rmtree(place, ignore_errors=True)
+            building.rename(place)
+        else:
+            shutil.rmtree(building, ignore_errors=True)
 
 
 def _made_aside(make: Callable[[Path], None]) -> Path:

@@ -7,6 +7,9 @@ from statistics import median
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
+from attrs import frozen
+
+from eipack.backend import Precision
 from eipack.errors import (
     BackendError,
     DependencyMissing,
@@ -33,11 +36,21 @@ _WARM_UP_CALLS = 20
 _WARM_UP_NS = 1_000_000_000
 
 
+@frozen
+class Asked:
+    """What every lane's session is asked for, as `eipack.load` takes it."""
+
+    precision: Precision = "float32"
+    threads: int | None = None
+    options: Mapping[str, Mapping[str, Any]] | None = None
+
+
 class Lane:
     """Load, check, warm up and time one program; a failure ends the lane and no other."""
 
-    def __init__(self, target: Target, program: str | None) -> None:
+    def __init__(self, target: Target, program: str | None, asked: Asked) -> None:
         self.target = target
+        self._asked = asked
         self.failure: EipackError | None = None
         self.samples: list[int] = []
         self.typical_ns = 0.0
@@ -57,7 +70,8 @@ class Lane:
         try:
             self._session = self._load(package, trust)
             self._first_ns = time_calls(self._session, *arguments, 1)[0]
-            self._check(package, self._session)
+            if self._session.info.loss is None:  # else it was held to its precision's already
+                self._check(package, self._session)
         except _THIS_LANE_ALONE as error:
             self.failure = error
 
@@ -70,7 +84,15 @@ class Lane:
         names = {device.target: device.name for device in plugin.devices()}
         self._device = names.get(place, "")
         start = perf_counter_ns()
-        session = load(package.path, self.target, program=self._program, trust=trust)
+        session = load(
+            package.path,
+            self.target,
+            program=self._program,
+            trust=trust,
+            precision=self._asked.precision,
+            threads=self._asked.threads,
+            options=self._asked.options,
+        )
         self._load_ns = perf_counter_ns() - start
         if manifest_digest(session.package) != manifest_digest(package):
             session.close()
@@ -143,6 +165,9 @@ class Lane:
             discarded=self._discarded,
             load_ms=self._load_ns / NS_PER_MS,
             first_ms=self._first_ns / NS_PER_MS,
+            precision=self._asked.precision,
+            threads=self._session.info.threads,
+            loss=None if self._session.info.loss is None else self._session.info.loss.relative,
             samples_ns=tuple(self.samples),
             mean_ms=mean_ms(self.samples),
             p50_ms=percentile_ms(self.samples, 50),

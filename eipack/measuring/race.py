@@ -9,12 +9,13 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from eipack.measuring.environment import describe
-from eipack.measuring.lane import Lane
+from eipack.measuring.lane import Asked, Lane
 from eipack.measuring.loop import without_garbage_collection
 from eipack.measuring.report import Report
 from eipack.target import Target
 
 if TYPE_CHECKING:
+    from eipack.backend import Precision
     from eipack.package import Package
     from eipack.trust import Trust
 
@@ -37,12 +38,16 @@ def benchmark(
     inputs: Any | None = None,
     trust: Trust = None,
     progress: Progress | None = None,
+    precision: Precision = "float32",
+    threads: int | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Report:
     """Measure a package on each target, host to host: load, first call, then `calls` more.
 
     `programs` names programs by id, kind or method, and each is measured on each target; by
     default each target runs the one it prefers. `inputs` is one tensor, a tuple of arguments
-    or a dict of keywords, the same for all; by default the package's samples. All are loaded
+    or a dict of keywords, the same for all; by default the package's samples. `precision`,
+    `threads` and `options` are those of `eipack.load`, for every target. All are loaded
     first, and then take turns of about 0.25 s, so that what slows the machine slows all of
     them; where there are several, the first call of a turn is discarded, since it finds the
     caches as another left them. The garbage collector is off meanwhile. `progress` is told
@@ -59,7 +64,7 @@ def benchmark(
     """
     from eipack.package import Package
 
-    lanes = _lanes(targets, programs)
+    lanes = _lanes(targets, programs, Asked(precision, threads, options))
     if calls < 1 or not lanes:
         raise ValueError("a benchmark needs at least one target and one call")
     with ExitStack() as stack:
@@ -81,12 +86,14 @@ def benchmark(
 
 
 def _lanes(
-    targets: str | Target | Sequence[str | Target], programs: str | Sequence[str] | None
+    targets: str | Target | Sequence[str | Target],
+    programs: str | Sequence[str] | None,
+    asked: Asked,
 ) -> list[Lane]:
     several = [targets] if isinstance(targets, str | Target) else targets
     named = [programs] if isinstance(programs, str) else programs
     parsed = [Target.parse(target) for target in several]
-    return [Lane(target, program) for target in parsed for program in (named or (None,))]
+    return [Lane(target, program, asked) for target in parsed for program in (named or (None,))]
 
 
 def _arguments(package: Package, inputs: Any | None) -> Arguments:

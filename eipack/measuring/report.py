@@ -24,6 +24,8 @@ class Row:
     `first_ms` is the first call after `load_ms` of loading, verification included;
     `discarded` calls came after it and before or between the `calls` that the mean and the
     percentiles are of. `samples_ns` are those calls in the order in which they were made.
+    `threads` are those that a call takes of the process's, `loss` is what a precision below
+    float32 costs.
     """
 
     target: str
@@ -41,6 +43,9 @@ class Row:
     p90_ms: float | None = None
     p95_ms: float | None = None
     error: str | None = None
+    precision: str = "float32"
+    threads: int | None = None
+    loss: float | None = None
     samples_ns: tuple[int, ...] = ()
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from eipack.cli.arguments import FILE, TargetType, example, package_file, refuse_overwriting
+from eipack.cli.engine import EngineOption, asked, engine_options
 from eipack.cli.printing import note, plural, print_table, printable_json
 from eipack.cli.progress import counting
 
@@ -53,6 +54,7 @@ _FIGURES = ("load_ms", "first_ms", "mean_ms", "p50_ms", "p90_ms", "p95_ms")
     help="Write the whole report there, each sample included; - prints it in place of the table.",
 )
 @click.option("--force", is_flag=True, help="Replace the report file if it is there.")
+@engine_options
 @click.pass_context
 def bench(
     ctx: click.Context,
@@ -62,6 +64,9 @@ def bench(
     calls: int,
     report_file: Path | None,
     force: bool,
+    precision: str,
+    threads: int | None,
+    of_engine: tuple[EngineOption, ...],
 ) -> None:
     """Time a package on each target, by each program.
 
@@ -75,7 +80,12 @@ def bench(
         import eipack
 
         report = eipack.benchmark(
-            file, targets or ("cpu",), programs=programs or None, calls=calls, progress=progress
+            file,
+            targets or ("cpu",),
+            programs=programs or None,
+            calls=calls,
+            progress=progress,
+            **asked(precision, threads, of_engine),
         )
     if report_file == _STDOUT:
         click.echo(printable_json(report.to_json().decode()), nl=False)

@@ -18,6 +18,7 @@ from eipack.cli.arguments import (
     package_file,
     refuse_overwriting,
 )
+from eipack.cli.engine import EngineOption, asked, engine_options
 from eipack.cli.inputs import (
     Given,
     InputType,
@@ -66,6 +67,7 @@ _BEST = 5
     "-o", "--output", type=FILE, help="Write the outputs to this .npz or .safetensors file."
 )
 @click.option("--force", is_flag=True, help="Replace the output file if it is there.")
+@engine_options
 @as_json
 def run(
     file: Path,
@@ -74,6 +76,9 @@ def run(
     given: tuple[Given, ...],
     output: Path | None,
     force: bool,
+    precision: str,
+    threads: int | None,
+    of_engine: tuple[EngineOption, ...],
     as_json: bool,
 ) -> None:
     """Run a package once and show what comes out."""
@@ -87,7 +92,8 @@ def run(
         from eipack.tree import flatten
 
         stage(f"loading {file}")
-        with eipack.load(file, target, program=program) as session:
+        more = asked(precision, threads, of_engine)
+        with eipack.load(file, target, program=program, **more) as session:
             stage("running")
             leaves = _leaves(session, given)
             args, kwargs = session.signature.nest(leaves)
@@ -169,6 +175,7 @@ def _tell(
             {
                 "target": str(session.target),
                 "program": session.program.id,
+                "loss": None if session.info.loss is None else session.info.loss.relative,
                 "outputs": described,
                 "best": best,
                 "output": None if output is None else str(output),
@@ -176,6 +183,8 @@ def _tell(
         )
         return
     facts = [("ran", f"{session.program.id} on {session.target}")]
+    if session.info.loss is not None:
+        facts.append(("loss", str(session.info.loss)))
     if not given:
         facts.append(("input", "the package's own samples"))
     facts += [("output", _line(one)) for one in described]

@@ -31,7 +31,7 @@ from eipack.trust.folder import (
     read_guarded,
     write_whole,
 )
-from eipack_eia.credentials import Credentials, credentials_from
+from eipack_eia.credentials import Credentials, credentials_from, is_loopback
 from eipack_eia.endpoint import Endpoint
 
 Kind = Literal["eipack", "oip", "triton"]
@@ -126,13 +126,15 @@ def made_id(endpoint: Endpoint, model: str | None = None) -> str:
 
 
 def endpoint_for(text: str, files: Files) -> Endpoint:
-    """Read an address; where files of TLS are given, a bare `HOST:PORT` means https.
+    """Read an address; a bare `HOST:PORT` means https where files of TLS are given.
+
+    So it does for a token that would leave this host: `http://` has to be written out for that.
 
     Raises:
         ValueError: It is no address, or says itself that it is not encrypted.
     """
     endpoint = Endpoint.parse(text)
-    if not files.tls or endpoint.encrypted:
+    if endpoint.encrypted or not (files.tls or _leaves_host(text, endpoint, files)):
         return endpoint
     if "://" in text:
         raise ValueError(
@@ -140,6 +142,11 @@ def endpoint_for(text: str, files: Files) -> Endpoint:
             f"leave them out, or write https://{endpoint.netloc}"
         )
     return evolve(endpoint, scheme="https")
+
+
+def _leaves_host(text: str, endpoint: Endpoint, files: Files) -> bool:
+    secret = files.token_file is not None and not is_loopback(endpoint.host)
+    return secret and "://" not in text
 
 
 def attached() -> list[Attached]:

@@ -170,8 +170,13 @@ class TestAddress:
         with pytest.raises(ValueError, match=r"not encrypted.*https://gpu-7:8470"):
             endpoint_for(f"{scheme}://gpu-7:8470", Files(ca=Path("ca.pem")))
 
-    @pytest.mark.parametrize("text", ["gpu-7:8470", "https://gpu-7:8470"])
-    def test_a_token_alone_changes_no_scheme(self, text: str) -> None:
+    def test_a_token_does_not_leave_the_host_in_clear_text(self) -> None:
+        assert endpoint_for("gpu-7:8470", Files(Path("token"))).scheme == "https"
+
+    @pytest.mark.parametrize(
+        "text", ["http://gpu-7:8470", "https://gpu-7:8470", "127.0.0.1:8470", "[::1]:8470"]
+    )
+    def test_a_token_alone_changes_no_scheme_that_is_written_out_or_local(self, text: str) -> None:
         assert endpoint_for(text, Files(Path("token"))) == Endpoint.parse(text)
 
     def test_an_id_that_is_made_depends_on_address_and_model_alone(self) -> None:
