@@ -74,9 +74,9 @@ def _said(readings: Sequence[_Reading]) -> str:
 
 
 def _reading(path: Path, rows: int) -> _Reading:
-    with _serving("--max-batch", str(rows)) as endpoint, ExitStack() as stack:
+    with serving("--max-batch", str(rows)) as endpoint, ExitStack() as stack:
         floods = [
-            stack.enter_context(_ending(child(clients.flood, endpoint, path, _THREADS, _SECONDS)))
+            stack.enter_context(ending(child(clients.flood, endpoint, path, _THREADS, _SECONDS)))
             for _ in range(_PROCESSES)
         ]
         for one in floods:
@@ -85,7 +85,7 @@ def _reading(path: Path, rows: int) -> _Reading:
         if (before["batching"] == "on") != (rows > 1):
             raise RuntimeError(f"batches of {rows}: {before['batching']}")
         for one in floods:
-            _begin(one)
+            begin(one)
         latencies = sorted(latency for one in floods for latency in line(one))
         after = fresh(clients.settle, endpoint)
     return _Reading(
@@ -107,21 +107,24 @@ def _count(one: dict[str, object]) -> int:
     return int(infer["count"]) if isinstance(infer, dict) else 0
 
 
-def _begin(process: Popen[str]) -> None:
+def begin(process: Popen[str]) -> None:
+    """Wake a client that waits for a line."""
     stdin = cast("IO[str]", process.stdin)
     stdin.write("\n")
     stdin.flush()
 
 
 @contextmanager
-def _serving(*words: str) -> Iterator[str]:
-    with _ending(child(clients.serve, *words)) as server:
+def serving(*words: str) -> Iterator[str]:
+    """Run an accelerator until the block ends; give its address."""
+    with ending(child(clients.serve, *words)) as server:
         yield line(server)["endpoint"]
         server.terminate()
 
 
 @contextmanager
-def _ending(process: Popen[str]) -> Iterator[Popen[str]]:
+def ending(process: Popen[str]) -> Iterator[Popen[str]]:
+    """Let a process end when the block does, and end it if that fails."""
     try:
         yield process
     except BaseException:

@@ -70,6 +70,31 @@ def flood(endpoint: str, path: str, threads: str, seconds: str) -> None:
         sys.stdin.readline()
 
 
+def light(endpoint: str, path: str, seconds: str, pause_s: str) -> None:
+    """Open a package there, say so; then call now and then, and tell latencies in ns."""
+    os.environ["EIPACK_ACCELERATORS"] = endpoint
+    import torch
+
+    import eipack
+
+    torch.set_num_threads(1)
+    x = torch.randn(1, 512)
+    with eipack.load(path, "eia:0") as session:
+        for _ in range(20):
+            session(x)
+        _tell("ready")
+        sys.stdin.readline()
+        until = perf_counter_ns() + int(float(seconds) * 1e9)
+        latencies = []
+        while perf_counter_ns() < until:
+            sleep(float(pause_s))
+            began = perf_counter_ns()
+            session(x)
+            latencies.append(perf_counter_ns() - began)
+        _tell(latencies)
+        sys.stdin.readline()
+
+
 def settle(endpoint: str) -> None:
     """Wait until it is decided whether calls of the models there share batches; tell statistics."""
     os.environ["EIPACK_ACCELERATORS"] = endpoint

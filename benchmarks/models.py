@@ -9,19 +9,27 @@ from torch import Tensor, nn
 
 IMAGE = (1, 3, 224, 224)
 TITLES = {
-    "gpt": "OpenAI GPT",
+    "resnet18": "ResNet-18",
     "resnet50": "ResNet-50",
+    "mobilenet": "MobileNetV3 large",
     "vit_b_16": "ViT-B/16",
+    "gpt": "OpenAI GPT",
+    "bert": "BERT base",
+    "distilbert": "DistilBERT",
     "lstm": "LSTM 2x512",
     "small": "Linear, ReLU, Linear",
 }
 
 
+_TOKENS = {"gpt": (40478, 7), "bert": (30522, 128), "distilbert": (30522, 128)}
+
+
 def inputs(name: str) -> tuple[Tensor, ...]:
     """Return the inputs that a model is measured with."""
     generator = torch.Generator().manual_seed(0)
-    if name == "gpt":
-        return (torch.randint(0, 40478, (1, 7), generator=generator),)
+    if name in _TOKENS:
+        vocabulary, length = _TOKENS[name]
+        return (torch.randint(0, vocabulary, (1, length), generator=generator),)
     shape = {"lstm": (1, 64, 256), "small": (1, 16)}.get(name, IMAGE)
     return (torch.randn(shape, generator=generator),)
 
@@ -36,10 +44,11 @@ def build(name: str) -> tuple[nn.Module, tuple[Tensor, ...]]:
     return _BUILDERS[name]().eval(), inputs(name)
 
 
-def _gpt() -> nn.Module:
-    from transformers import OpenAIGPTConfig, OpenAIGPTModel
+def _text(name: str) -> nn.Module:
+    import transformers
 
-    model: nn.Module = OpenAIGPTModel(OpenAIGPTConfig(return_dict=False))
+    config = getattr(transformers, f"{name}Config")(return_dict=False)
+    model: nn.Module = getattr(transformers, f"{name}Model")(config)
     return model
 
 
@@ -51,9 +60,13 @@ def _vision(name: str) -> nn.Module:
 
 
 _BUILDERS: dict[str, Any] = {
-    "gpt": _gpt,
+    "resnet18": lambda: _vision("resnet18"),
     "resnet50": lambda: _vision("resnet50"),
+    "mobilenet": lambda: _vision("mobilenet_v3_large"),
     "vit_b_16": lambda: _vision("vit_b_16"),
+    "gpt": lambda: _text("OpenAIGPT"),
+    "bert": lambda: _text("Bert"),
+    "distilbert": lambda: _text("DistilBert"),
     "lstm": lambda: nn.LSTM(256, 512, num_layers=2, batch_first=True),
     "small": lambda: nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 4)),
 }

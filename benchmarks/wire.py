@@ -34,7 +34,7 @@ _AWAKE = "both sides wait awake for up to 200 µs between calls"
 _BEYOND = ("eia", "eia tls", "tritonclient")
 _PATHS = {
     "echo": ("bare TCP echo", "blocking sockets, which sleep between calls"),
-    "echo awake": ("bare TCP echo, awake", f"{_AWAKE}, as eipack's do"),
+    "echo awake": ("bare TCP echo, awake", f"{_AWAKE} and receive by 128 KB, as eipack's do"),
     "eia": ("`eia:0` session", f"beyond a `cpu` session of the package; token; {_AWAKE}"),
     "eia tls": ("`eia:0` session, TLS", f"as above, over TLS 1.3; token; {_AWAKE}"),
     "tritonclient": (

@@ -1,7 +1,8 @@
 """A bare TCP echo: blocking sockets, `sendmsg` and `recv_into`, a thread a connection.
 
 A request says nothing of itself: whoever connects first sends how many bytes a request has.
-With `awake` both sides wait for up to 200 µs without sleeping, as eipack's own do.
+With `awake` both sides wait for up to 200 µs without sleeping, and receive at most 128 KB in a
+call, as eipack's own do.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from time import perf_counter_ns
 from benchmarks.rivals.payload import ANSWER_BYTES
 
 _AWAKE_NS = 200_000
+_PIECE = 128 << 10
 _COUNT = struct.Struct("<Q")
 
 
@@ -36,11 +38,12 @@ def caller(port: int, data: memoryview, *, awake: bool) -> Callable[[], int]:
     _at_once(connection)
     connection.sendall(_COUNT.pack(data.nbytes))
     memory, wait = memoryview(bytearray(ANSWER_BYTES)), _waiting(connection, awake=awake)
+    piece = _piece(awake=awake)
 
     def call() -> int:
         _send(connection, data)
         wait()
-        return _receive(connection, memory)
+        return _receive(connection, memory, piece)
 
     return call
 
@@ -49,8 +52,8 @@ def _answer(connection: socket.socket, awake: bool) -> None:  # noqa: FBT001 - a
     _at_once(connection)
     (size,) = _COUNT.unpack(connection.recv(_COUNT.size, socket.MSG_WAITALL))
     memory, answer = memoryview(bytearray(size)), memoryview(bytes(ANSWER_BYTES))
-    wait = _waiting(connection, awake=awake)
-    while wait() or _receive(connection, memory):
+    wait, piece = _waiting(connection, awake=awake), _piece(awake=awake)
+    while wait() or _receive(connection, memory, piece):
         _send(connection, answer)
 
 
@@ -64,13 +67,17 @@ def _send(connection: socket.socket, data: memoryview) -> None:
         connection.sendall(data.cast("B")[sent:])
 
 
-def _receive(connection: socket.socket, memory: memoryview) -> int:
+def _receive(connection: socket.socket, memory: memoryview, piece: int) -> int:
     """Fill memory; return how much came before the other side hung up, if it did, as 0."""
-    filled = connection.recv_into(memory)
+    filled = connection.recv_into(memory[:piece])
     while 0 < filled < memory.nbytes:
-        received = connection.recv_into(memory[filled:])
+        received = connection.recv_into(memory[filled : filled + piece])
         filled = filled + received if received else 0
     return filled
+
+
+def _piece(*, awake: bool) -> int:
+    return _PIECE if awake else sys.maxsize
 
 
 def _waiting(connection: socket.socket, *, awake: bool) -> Callable[[], None]:
