@@ -22,7 +22,8 @@ def measure(repeat: int = REPEAT) -> list[Figure]:
     """Compare the P99 of a light client beside a flood with its P99 alone, all of it fresh."""
     path = FOLDER / "batchable.eipack"
     fresh(clients.make_batchable, path)
-    alone, beside = [], []
+    alone: list[float] = []
+    beside: list[float] = []
     for turn in range(repeat):
         for flooded in (False, True) if turn % 2 else (True, False):
             (beside if flooded else alone).append(_p99_ms(path, flooded=flooded))
