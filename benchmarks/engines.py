@@ -47,6 +47,8 @@ HALF = "eipack cpu+auto bfloat16"
 ONEDNN = "eipack cpu+onednn"
 PLAIN = "eipack cpu"
 WAYS = (*contenders.RIVALS, PLAIN, ONEDNN, AUTO, HALF)
+_TUNED_ALONE = "resnet18"
+"""Tuned in float32 alone as well, to see how long that takes."""
 _ROUNDS = 12
 _TURN_S = 0.25
 _STOP_S = 20.0
@@ -106,7 +108,7 @@ def _found(name: str, budget: str) -> Found:
         print(f"packaging {name}", file=sys.stderr)
         fresh(children.make, name, package, "torchscript", "exported", "onnx")
     print(f"tuning {name}", file=sys.stderr)
-    took = fresh(contenders.tune, package, budget)
+    took = fresh(contenders.tune, package, budget) if name == _TUNED_ALONE else 0.0
     fresh(contenders.tune, package, budget, "float32", "bfloat16")
     print(f"racing {name}", file=sys.stderr)
     samples, ran_on, failed = _race(name, package)
@@ -218,7 +220,7 @@ def _figures(found: Sequence[Found], overheads: Mapping[str, tuple[float, float]
         _geometric("`cpu+onednn` against eager PyTorch", 1 / 1.5, ONEDNN, lambda _: "eager", found),
         *(_overhead_figure(target, *pair) for target, pair in overheads.items()),
         _loading(found),
-        *(_tuning(one) for one in found if one.model == "resnet18"),
+        *(_tuning(one) for one in found if one.model == _TUNED_ALONE),
     ]
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         Runner,
     )
     from eipack.capture.exporting import export
+    from eipack.compiling import compile
     from eipack.errors import EipackError
     from eipack.loading import load
     from eipack.measuring import Report, benchmark
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from eipack.signature import Dim, Signature, TensorSpec
     from eipack.signing import sign, verify
     from eipack.target import Target
+    from eipack.tuning import tune
 
 __version__ = "0.1.0"
 
@@ -55,12 +57,14 @@ _HOMES = {
     "TensorSpec": "signature",
     "backends": "registry",
     "benchmark": "measuring",
+    "compile": "compiling",
     "current_target": "ambient",
     "devices": "registry",
     "diff": "package.difference",
     "export": "capture.exporting",
     "load": "loading",
     "sign": "signing",
+    "tune": "tuning",
     "use": "ambient",
     "verify": "signing",
 }
@@ -86,6 +90,7 @@ __all__ = [
     "__version__",
     "backends",
     "benchmark",
+    "compile",
     "current_target",
     "devices",
     "diff",
@@ -93,6 +98,7 @@ __all__ = [
     "load",
     "open",
     "sign",
+    "tune",
     "use",
     "verify",
 ]

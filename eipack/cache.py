@@ -25,7 +25,6 @@ from eipack.archive import digest_bytes
 _LIST: Final = "entry.json"
 _MOST_BYTES: Final = 20_000_000_000
 _OF_OTHERS: Final = 0o077
-_PIECE: Final = 1 << 20
 
 
 @frozen
@@ -149,11 +148,7 @@ def _is_whole(place: Path, key: Mapping[str, Any]) -> bool:
 
 def _digest(path: Path) -> str:
     """Digest a file; several threads where it is large."""
-    hasher = blake3(max_threads=blake3.AUTO)
-    with path.open("rb") as file:
-        while piece := file.read(_PIECE * 8):
-            hasher.update(piece)
-    return hasher.hexdigest()
+    return blake3(max_threads=blake3.AUTO).update_mmap(path).hexdigest()
 
 
 def _touch(place: Path) -> None:

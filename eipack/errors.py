@@ -13,6 +13,7 @@ EipackError
 │   ├── BackendConflict          RuntimeError  two distributions claim one name
 │   ├── BackendBroken            ImportError   a plugin is installed and fails to import
 │   ├── DeviceNotFound           LookupError   the device or its ordinal is not there
+│   ├── OptionRefused            ValueError    the target does not take an option, or its value
 │   ├── TargetSyntaxError        ValueError    the target string cannot be parsed
 │   └── ExecutionFailed          RuntimeError  the program failed on its device
 ├── CaptureError
@@ -124,6 +125,10 @@ class BackendBroken(BackendError, ImportError):
 
 class DeviceNotFound(BackendError, LookupError):
     """The device, or the ordinal of it, is not on this machine."""
+
+
+class OptionRefused(BackendError, ValueError):
+    """A target does not take an option of `load`, or not with this value."""
 
 
 class TargetSyntaxError(BackendError, ValueError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -26,7 +26,7 @@ from eipack.manifest import ProgramRecord
 from eipack.package import Package
 from eipack.package.stored import StoredProgram
 from eipack.parity.precision import loss_of
-from eipack.registry import locate
+from eipack.registry import is_auto, locate
 from eipack.session import Session, reason_of
 from eipack.target import Target
 from eipack.trust import Trust
@@ -51,7 +51,9 @@ def load(
 ) -> Session:
     """Open a package on a target.
 
-    `target` defaults to that of `eipack.use`, else `cpu`. `program` names one by id, kind or
+    `target` defaults to that of `eipack.use`, else `cpu`; `cpu+auto` and `auto` open what
+    `eipack.tune` found to be the fastest, with `precision` as the lowest that may be taken, and
+    warn with `NotTuned` where there is no record of it. `program` names one by id, kind or
     method; by default the backend's preferred kind is taken. `trust` limits the accepted
     signers to a key, the path of a PEM file, or a list of them. `workers` is the number
     of threads behind `submit` and `arun`.
@@ -69,7 +71,8 @@ def load(
     `compare_local` measures this processor too, and warns where that is the quicker one.
 
     Raises:
-        ValueError: An option has a value that means nothing, or is not for this target.
+        OptionRefused: An option has a value that means nothing, or is not for this target.
+        ValueError: There are no `workers`.
         UntrustedPackage: No trusted key has signed the package.
         DigestMismatch: Something in the file differs from its digest.
         BackendNotFound: No plugin serves the target.
@@ -81,6 +84,22 @@ def load(
     if workers < 1:
         raise ValueError(f"workers is {workers}; a session has at least one thread for submit")
     wanted = current_target() if target is None else Target.parse(target)
+    if is_auto(wanted):
+        return _load_tuned(
+            package,
+            wanted,
+            LoadOptions(precision=precision, threads=threads),
+            program,
+            options,
+            trust=trust,
+            outputs_on=outputs_on,
+            workers=workers,
+            deadline_ms=deadline_ms,
+            retries=retries,
+            failover=failover,
+            fallback=fallback,
+            compare_local=compare_local,
+        )
     asked = LoadOptions(
         outputs_on, deadline_ms, retries, failover, precision, threads, of_engine(wanted, options)
     )
@@ -111,16 +130,57 @@ def load(
         if owns:
             opened.close()
         raise
+    local = (lambda: load(opened, "cpu", program=program, trust=trust)) if compare_local else None
+    return _measured(session, precision, local)
+
+
+def _measured(
+    session: Session, precision: Precision, local: Callable[[], Session] | None
+) -> Session:
+    """Note what the precision costs, and how a session on this processor compares."""
     try:
         if precision != "float32":
             session.loss = loss_of(session, precision)
-        if compare_local:
-            session.comparison = compare(
-                session, lambda: load(opened, "cpu", program=program, trust=trust)
-            )
+        if local is not None:
+            session.comparison = compare(session, local)
     except BaseException:
         session.close()
         raise
+    return session
+
+
+def _load_tuned(
+    package: Package | str | os.PathLike[str],
+    wanted: Target,
+    asked: LoadOptions,
+    program: str | None,
+    options: Mapping[str, Mapping[str, Any]] | None,
+    **rest: Any,
+) -> Session:
+    """Open what the records of this machine say is the fastest."""
+    from eipack.tuning.choosing import Wanted, chosen
+
+    check_options(asked)
+    of_engine(wanted, options)
+    owns = not isinstance(package, Package)
+    opened = Package.open(package) if not isinstance(package, Package) else package
+    try:
+        choice = chosen(opened, Wanted(wanted, asked.precision, asked.threads, program))
+        given = of_engine(choice.target, options)
+        session = load(
+            opened,
+            choice.target,
+            program=choice.program,
+            precision=choice.precision,
+            threads=choice.threads,
+            options={choice.target.engine or choice.target.device: {**choice.options, **given}},
+            **rest,
+        )
+    except BaseException:
+        if owns:
+            opened.close()
+        raise
+    session._owns_package = owns
     return session
 
 

@@ -60,6 +60,15 @@ class Pool:
         self.users.setdefault(name, set()).add(user)
         return name
 
+    def keep(self, entry: Entry, raw: Tensor) -> None:
+        """Take over an entry of a package that is there, with its verified bytes."""
+        self.entries.append(entry)
+        self._bytes.append(raw)
+        self._names.add(entry.name)
+        self._by_content[entry.digest, entry.nbytes] = entry.name
+        if entry.nbytes:
+            self._by_pointer[raw.data_ptr(), entry.nbytes] = entry.name
+
     def _add_content(self, tensor: Tensor, raw: Tensor, hint: str) -> str:
         digest, chunks = tensor_digest(buffer_of(raw))
         content = (digest, raw.numel())

@@ -23,7 +23,10 @@ from eipack.errors import (
 from eipack.target import Target
 
 GROUP = "eipack.backends"
+AUTO = "auto"
+"""The engine, or device, that `eipack tune` finds for a package; no plugin has this name."""
 _EXTRAS = {"cpu", "cuda", "eia"}
+_ENGINE_EXTRAS = {"onnxruntime", "openvino"}
 
 
 @frozen
@@ -36,6 +39,11 @@ class BackendInfo:
     status: Literal["ok", "broken", "conflict"]
     detail: str = ""
     kinds: tuple[str, ...] = ()
+
+
+def is_auto(target: Target) -> bool:
+    """Tell whether a target stands for what tuning finds (`cpu+auto`, `auto`)."""
+    return AUTO in (target.device, target.engine)
 
 
 def names() -> dict[str, list[metadata.EntryPoint]]:
@@ -67,6 +75,11 @@ def _load(name: str) -> Backend:
     from stevedore.exception import NoMatches
 
     installed = names()
+    if AUTO in name.split("."):
+        raise BackendNotFound(
+            f"{name.replace('.', '+')!r} is chosen for a package when `eipack.load` opens it; here "
+            "name a device or an engine: `eipack backends` lists them"
+        )
     if name not in installed:
         raise _missing(name, installed)
     claimants = owners(name)
@@ -96,8 +109,9 @@ def _load(name: str) -> Backend:
 def _missing(name: str, installed: dict[str, list[metadata.EntryPoint]]) -> BackendNotFound:
     device, _, engine = name.partition(".")
     there = ", ".join(installed) or "none"
-    if device in _EXTRAS and not engine:
-        hint = f'try: pip install "eipack[{device}]"'
+    extra = engine if engine in _ENGINE_EXTRAS else "" if engine else device
+    if extra in _EXTRAS | _ENGINE_EXTRAS:
+        hint = f'try: pip install "eipack[{extra}]"'
     else:  # no name is guessed that somebody else may have taken
         hint = "install the plugin that does; `eipack backends` lists what is here"
     shown = name.replace(".", "+")

@@ -37,6 +37,7 @@ PUBLIC = [
     "__version__",
     "backends",
     "benchmark",
+    "compile",
     "current_target",
     "devices",
     "diff",
@@ -44,6 +45,7 @@ PUBLIC = [
     "load",
     "open",
     "sign",
+    "tune",
     "use",
     "verify",
 ]

@@ -23,12 +23,14 @@ _SECTIONS: Final = {
     "Packages": {
         "export": "eipack.cli.commands.export:export",
         "inspect": "eipack.cli.commands.inspect:inspect",
+        "compile": "eipack.cli.commands.compile:compile",
         "extract": "eipack.cli.commands.extract:extract",
         "diff": "eipack.cli.commands.diff:diff",
     },
     "Running": {
         "run": "eipack.cli.commands.run:run",
         "bench": "eipack.cli.commands.bench:bench",
+        "tune": "eipack.cli.commands.tune:tune",
         "demo": "eipack.cli.commands.demo:demo",
     },
     "This machine": {

@@ -77,10 +77,11 @@ class Lane:
 
     def _load(self, package: Package, trust: Trust) -> Session:
         from eipack.loading import load
-        from eipack.registry import locate
+        from eipack.registry import is_auto, locate
+        from eipack.tuning.choosing import default_of
 
         # Importing a plugin and its engine is no part of loading a package.
-        plugin, place = locate(self.target)
+        plugin, place = locate(default_of(self.target) if is_auto(self.target) else self.target)
         names = {device.target: device.name for device in plugin.devices()}
         self._device = names.get(place, "")
         start = perf_counter_ns()

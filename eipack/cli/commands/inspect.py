@@ -13,7 +13,7 @@ from eipack.cli.printing import plural, print_facts, print_json, print_table, si
 from eipack.cli.signers import Signer, signers
 
 if TYPE_CHECKING:
-    from eipack.manifest import Evidence
+    from eipack.manifest import Evidence, ProgramRecord
     from eipack.package import Package
 
 
@@ -63,14 +63,7 @@ def _facts(package: Package) -> Iterator[tuple[str, str]]:
     if manifest.narrowed:
         yield "narrowed", f"proved only for {', '.join(manifest.narrowed)}"
     for program in package.programs:
-        made_for = f" for {program.target}" if program.target else ""
-        shared, own = size_text(program.shared_bytes), size_text(program.own_bytes)
-        name = program.id if program.id == program.kind else f"{program.id} ({program.kind})"
-        rows = ", rows independent" if program.batch_independent else ""
-        yield (
-            "program",
-            f"{name} by {program.method}{made_for}: {shared} shared, {own} its own{rows}",
-        )
+        yield from _program(program)
     weights = size_text(sum(entry.nbytes for entry in manifest.entries))
     yield "weights", f"{plural(len(manifest.tensors), 'tensor')}, {weights}"
     for role in manifest.assets:
@@ -90,6 +83,26 @@ def _facts(package: Package) -> Iterator[tuple[str, str]]:
         yield "signed by", "nobody; it cannot be loaded until it is signed (eipack sign)"
     for signer in found:
         yield "signed by", _signer(signer)
+
+
+def _program(program: ProgramRecord) -> Iterator[tuple[str, str]]:
+    made_for = f" for {program.target}" if program.target else ""
+    shared, own = size_text(program.shared_bytes), size_text(program.own_bytes)
+    name = program.id if program.id == program.kind else f"{program.id} ({program.kind})"
+    rows = ", rows independent" if program.batch_independent else ""
+    yield (
+        "program",
+        f"{name} by {program.method}{made_for}: {shared} shared, {own} its own{rows}",
+    )
+    if program.target and program.attributes:
+        needs = (f"{need} {_short(value)}" for need, value in program.attributes.items())
+        yield "needs", f"{program.id}: {', '.join(needs)}"
+
+
+def _short(text: str) -> str:
+    """Return the count of words in place of many."""
+    words = text.split()
+    return text if len(words) < 4 else f"({len(words)} sets)"
 
 
 def _evidence(evidence: Evidence) -> str:

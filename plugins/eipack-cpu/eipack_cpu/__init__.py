@@ -21,8 +21,13 @@ class CpuBackend(TorchBackend):
     device = "cpu"
 
     def devices(self) -> Sequence[Device]:
-        """Return the host's processor; `memory_bytes` is all of the host's."""
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        cores = len(os.sched_getaffinity(0))
-        name = f"{platform.machine()}, {cores} core{'s' if cores != 1 else ''}"
-        return [Device(Target("cpu"), name, memory_bytes=memory)]
+        """Return the host's processor."""
+        return [processor()]
+
+
+def processor(engine: str | None = None, trouble: str = "") -> Device:
+    """Describe the host's processor under an engine; `memory_bytes` is all of the host's."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    cores = len(os.sched_getaffinity(0))
+    name = f"{platform.machine()}, {cores} core{'s' if cores != 1 else ''}"
+    return Device(Target("cpu", engine), name, not trouble, memory, trouble)
