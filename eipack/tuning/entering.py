@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import median
 from time import monotonic
@@ -202,6 +202,24 @@ class Entering:
 
     def _look(self, entrant: _Entrant) -> None:
         """Time a few calls of each batch, which warm up; what is far slower goes no further."""
+        with self._alone():
+            self._glance(entrant)
+        if not any(lane.running for lane in self.lanes if lane.child is entrant.child):
+            entrant.child.end()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Stop the process that starts for the next candidate: importing takes the processor."""
+        spare = self._spare
+        if spare is not None:
+            spare.pause(on=True)
+        try:
+            yield
+        finally:
+            if spare is not None:
+                spare.pause(on=False)
+
+    def _glance(self, entrant: _Entrant) -> None:
         best = float("inf")
         for trial, batch in self._loads:
             row = evolve(entrant.row, batch=batch)
@@ -216,8 +234,6 @@ class Entering:
             if each > _RISING * best:
                 break
             best = min(best, each)
-        if not any(lane.running for lane in self.lanes if lane.child is entrant.child):
-            entrant.child.end()
 
     def _is_far(self, lane: Lane) -> bool:
         here = min(lane.samples) / lane.row.batch

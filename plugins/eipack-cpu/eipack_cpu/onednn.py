@@ -70,9 +70,7 @@ def _is_there() -> bool:
 def _choices(options: LoadOptions) -> Choices:
     for name, value in options.engine.items():
         if not isinstance(value, bool):
-            raise OptionRefused(  # noqa: TRY004 - as every option that means nothing
-                f"cpu+onednn takes true or false as {name}, not {value!r}"
-            )
+            raise OptionRefused(f"cpu+onednn takes true or false as {name}, not {value!r}")
     return Choices(bfloat16=options.precision == "bfloat16", **options.engine)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import torch
-from attrs import frozen
+from attrs import evolve, frozen
 from torch import Tensor
 
 from eipack_cpu.graphs import Editor, constant_tensor, every_node, only_user, sizes_of
@@ -45,13 +45,15 @@ class Choices:
 class _Layer:
     """A linear or convolution layer: its node, weight and bias.
 
-    `geometry` has padding, strides, dilations and groups of a convolution.
+    `geometry` has padding, strides, dilations and groups of a convolution, `size` is that of what
+    it is given, the smallest where calls differ.
     """
 
     node: Any
     weight: Tensor
     bias: Tensor | None
     geometry: tuple[Any, ...] = ()
+    size: tuple[int, ...] = ()
 
     @property
     def given(self) -> Any:
@@ -74,7 +76,8 @@ def rewrite(
     if pure and inputs is not None and not _depends_on_strides(graph):
         found = [layer for node in graph.nodes() if (layer := _convolution(node)) is not None]
         sizes = _sizes(graph, found, inputs)
-        convolutions = [layer for layer in found if len(sizes.get(layer.given.unique(), ())) == 4]
+        sized = [evolve(layer, size=sizes.get(layer.given.unique(), ())) for layer in found]
+        convolutions = [layer for layer in sized if len(layer.size) == 4]
     if convolutions:
         _allow_any_strides(graph)
     for layer in [*linears, *convolutions]:
@@ -235,6 +238,11 @@ def _algorithm(activation: Any | None) -> str:
 
 
 def _weight(layer: _Layer, choices: Choices) -> Tensor:
+    """Return a weight as its layer takes it.
+
+    A convolution's is packed for the size of what it is given: packed for none in particular,
+    it may have to be packed again in each call.
+    """
     weight = layer.weight.to(torch.bfloat16) if choices.bfloat16 else layer.weight
     if not choices.prepack:
         return weight
@@ -242,7 +250,7 @@ def _weight(layer: _Layer, choices: Choices) -> Tensor:
     if layer.geometry:
         padding, stride, dilation, groups = layer.geometry
         packed = torch.ops.mkldnn._reorder_convolution_weight(
-            weight, padding, stride, dilation, groups, None
+            weight, padding, stride, dilation, groups, list(layer.size)
         )
     else:
         packed = torch.ops.mkldnn._reorder_linear_weight(weight)
