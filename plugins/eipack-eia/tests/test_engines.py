@@ -54,4 +54,4 @@ def test_the_share_of_a_slice_holds_for_an_engines_own_threads(tmp_path: Path) -
         _,
     ):
         said = served.control.json("GET", "v2")
-        assert said["eipack"]["enforced"]["threads"] == 1
+        assert said["accelerator"]["enforced"]["threads"] == 1

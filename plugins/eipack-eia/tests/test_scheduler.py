@@ -11,6 +11,7 @@ import pytest
 import torch
 from attrs import define, field
 from eipack_eia.server.models import Model
+from eipack_eia.server.pools import give_back
 from eipack_eia.server.scheduler import ClientGone, Job, Scheduler
 from torch import Tensor
 
@@ -314,3 +315,63 @@ def test_its_workers_end_when_it_stops(model: Fake, scheduler: Scheduler, ask: A
     scheduler.stop()
     worker.join(PATIENCE_S)
     assert not worker.is_alive()
+
+
+class TestPools:
+    """Threads that run calls on the CPU have pools of OpenMP's, and there are to be few."""
+
+    @pytest.fixture
+    def given_back(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+        found: list[int] = []
+        monkeypatch.setattr(
+            "eipack_eia.server.scheduler.give_back", lambda: found.append(get_ident())
+        )
+        return found
+
+    def test_calls_of_one_connection_run_on_its_thread(
+        self, model: Fake, given_back: list[int]
+    ) -> None:
+        scheduler = Scheduler(pooled=True)
+        for number in range(3):
+            scheduler.run(job(model, number))
+        assert set(model.threads) == {get_ident()}
+        assert not given_back
+        scheduler.leave()
+        scheduler.stop()
+
+    def test_those_of_several_run_on_the_worker_until_they_are_gone(
+        self, model: Fake, given_back: list[int]
+    ) -> None:
+        scheduler = Scheduler(pooled=True)
+        scheduler.run(job(model, 1))
+        there, leave = Event(), Event()
+
+        def other() -> None:
+            scheduler.run(job(model, 2, "b"))
+            there.set()
+            assert leave.wait(PATIENCE_S)
+            scheduler.leave()
+
+        thread = Thread(target=other, daemon=True)
+        thread.start()
+        assert there.wait(PATIENCE_S)
+        scheduler.run(job(model, 3))
+        here, worker, again = model.threads
+        assert here == get_ident()
+        assert worker == again
+        assert worker not in (here, thread.ident)
+        assert given_back == [here]
+
+        leave.set()
+        thread.join(PATIENCE_S)
+        wait_until(lambda: worker in given_back)
+        scheduler.run(job(model, 4))
+        assert model.threads[-1] == here
+        scheduler.leave()
+        scheduler.stop()
+
+    def test_torch_computes_on_after_its_pool_was_given_back(self) -> None:
+        x = torch.ones(400, 400)
+        expected = x @ x
+        give_back()
+        assert torch.equal(x @ x, expected)

@@ -22,6 +22,7 @@ from torch import Tensor
 from eipack.errors import AcceleratorOverloaded, DeadlineExceeded, EipackError, ExecutionFailed
 from eipack_eia.server.batching import Batching, Joins, run_jobs
 from eipack_eia.server.models import Model
+from eipack_eia.server.pools import give_back
 
 _NEVER: Final = 1 << 62
 
@@ -96,10 +97,24 @@ class Job:
 
 
 class Scheduler:
-    """Run jobs, at most `workers` at once and at most `queue` waiting; safe between threads."""
+    """Run jobs, at most `workers` at once and at most `queue` waiting; safe between threads.
 
-    def __init__(self, workers: int = 1, queue: int = 64, batching: Batching | None = None) -> None:
+    With `pooled` no more than `workers` threads keep a pool of OpenMP's: calls run on the threads
+    that ask only while there are so few of them, else on the workers alone.
+    """
+
+    def __init__(
+        self,
+        workers: int = 1,
+        queue: int = 64,
+        batching: Batching | None = None,
+        *,
+        pooled: bool = False,
+    ) -> None:
         self.workers = workers
+        self._pooled = pooled
+        self._callers: set[int] = set()
+        self._crowded = False
         self.queue = queue
         self.batching = batching
         self._lock = Lock()
@@ -144,6 +159,11 @@ class Scheduler:
                 self._running[ident] = job
             else:
                 self._enqueue(job)
+            leaves_pool = self._crowded and ident in self._inline
+            if leaves_pool:
+                self._inline.discard(ident)
+        if leaves_pool:
+            give_back()
         if inline:
             job.run()
             with self._lock:
@@ -155,7 +175,10 @@ class Scheduler:
         return job.result()
 
     def _may_run_here(self, ident: int) -> bool:
-        if self._count or len(self._running) >= self.workers:
+        if self._pooled and ident not in self._callers:
+            self._callers.add(ident)
+            self._crowded = len(self._callers) > self.workers
+        if self._crowded or self._count or len(self._running) >= self.workers:
             return False
         if ident in self._inline:
             return True
@@ -168,6 +191,10 @@ class Scheduler:
         """Tell that this thread ends, so that another may run its own calls."""
         with self._lock:
             self._inline.discard(get_ident())
+            self._callers.discard(get_ident())
+            if self._crowded and len(self._callers) <= self.workers:
+                self._crowded = False
+                self._wake.notify_all()  # the workers keep no pools beside those of the callers
 
     def _enqueue(self, job: Job) -> None:
         if self._stopped or (self._count >= self.queue and not self._displace(job.client)):
@@ -203,15 +230,23 @@ class Scheduler:
     @torch.inference_mode()
     def _work(self) -> None:
         ident = get_ident()
+        has_pool = False
         while True:
             with self._lock:
-                while not self._stopped and not (self._count and len(self._running) < self.workers):
+                while not (self._stopped or self._has_turn or (has_pool and not self._crowded)):
                     self._wake.wait()
                 if self._stopped and not self._count:
                     return
-                job = self._next()
-                self._running[ident] = job
-                joining = [] if job.joins is None else self._gather(job, job.joins)
+                due = self._stopped or self._has_turn
+                if due:
+                    job = self._next()
+                    self._running[ident] = job
+                    joining = [] if job.joins is None else self._gather(job, job.joins)
+            if not due:
+                give_back()
+                has_pool = False
+                continue
+            has_pool = self._pooled
             if joining:
                 run_jobs([job, *joining], lambda one: self._running.update({ident: one}))
             elif job.alive():
@@ -225,6 +260,10 @@ class Scheduler:
             job._done.release()
             for one in joining:
                 one._done.release()
+
+    @property
+    def _has_turn(self) -> bool:
+        return bool(self._count) and len(self._running) < self.workers
 
     def _next(self) -> Job:
         client, jobs = self._waiting.popitem(last=False)

@@ -92,6 +92,7 @@ def make(settings: Settings, listening: socket.socket) -> Any:
         EipackError: Its device, files or store cannot be used.
     """
     from eipack.registry import locate
+    from eipack.torch_backend import TorchBackend
     from eipack_eia.server.accelerator import Accelerator, Parts
     from eipack_eia.server.access import Access, Limits
     from eipack_eia.server.batching import Batching
@@ -102,14 +103,15 @@ def make(settings: Settings, listening: socket.socket) -> Any:
     from eipack_eia.server.scheduler import Scheduler
     from eipack_eia.server.store import Store
 
-    _, place = locate(Target.parse(settings.on))
+    backend, place = locate(Target.parse(settings.on))
     trust = [Path(name) for name in settings.trust] or None
     store = Store(Path(settings.store), settings.store_bytes, trust)
     most = settings.max_batch
     batching = Batching(most, settings.max_delay_us * 1000) if most > 1 else None
-    scheduler = Scheduler(settings.workers, settings.queue, batching)
-    loaded = None if batching is None else Prover(scheduler, most).consider
     enforced = enforce(settings.size, place, settings.id, settings.workers)
+    pooled = isinstance(backend, TorchBackend) and enforced.get("threads", 1) > 1
+    scheduler = Scheduler(settings.workers, settings.queue, batching, pooled=pooled)
+    loaded = None if batching is None else Prover(scheduler, most).consider
     parts = Parts(
         models=Models(
             store, place, settings.size.memory_bytes, trust, loaded, enforced.get("threads")
