@@ -189,9 +189,7 @@ def _settings(
     """Return what to compile with: freezing too, unless it is said or the weights are apart."""
     for name, value in asked.items():
         if not isinstance(value, bool):
-            raise OptionRefused(
-                f"{target} takes true or false as {name}, not {value!r}"
-            )
+            raise OptionRefused(f"{target} takes true or false as {name}, not {value!r}")
     if asked and compiled:
         raise OptionRefused(
             f"the program is compiled already, and {target} takes {', '.join(asked)} while it "
