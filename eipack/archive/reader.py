@@ -148,8 +148,11 @@ class Archive:
             PackageChanged: somebody wrote to the file since.
 
         """
-        with translated(self.path, "examine"):
+        try:  # sessions ask before each call, and a context costs as much as the system call
             now = os.fstat(self.fd)
+        except OSError:
+            with translated(self.path, "examine"):
+                raise
         if (now.st_size, now.st_mtime_ns) != (self._stat.st_size, self._stat.st_mtime_ns):
             message = f"{self.path} was written to while it was open; load it again"
             raise PackageChanged(message, path=self.path)
