@@ -91,7 +91,7 @@ class Source:
         elif kind in _FLOATING or (self.given and name not in self.specs):
             return leaf
         bound = self._bound(kind, leaf, *self._range(name, index))
-        return torch.where(self._normal(leaf.shape) > 0, bound, leaf) if number % 2 else bound
+        return _mixed(self._normal(leaf.shape) > 0, bound, leaf) if number % 2 else bound
 
     def _special(self, kind: str, leaf: Tensor) -> Tensor:
         if kind == "NaN":
@@ -155,3 +155,11 @@ def rows_of(leaves: Sequence[Tensor]) -> list[Row]:
         tuple(leaf[place : place + 1].clone() for leaf in leaves)
         for place in range(leaves[0].shape[0])
     ]
+
+
+def _mixed(chosen: Tensor, one: Tensor, other: Tensor) -> Tensor:
+    """Take one where it is chosen, else the other."""
+    if one.dtype is torch.uint64:  # among which older torch cannot choose
+        one, other = one.view(torch.int64), other.view(torch.int64)
+        return torch.where(chosen, one, other).view(torch.uint64)
+    return torch.where(chosen, one, other)

@@ -358,7 +358,7 @@ def _read(path: Path) -> list[Attached]:
         return []
     try:
         return _decoded(data)
-    except (ValueError, RecursionError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise TrustStoreDamaged(
             f"{path} is damaged ({type(error).__name__}: {error}) and was left as it is; "
             "repair it, or move it away and attach the accelerators again with `eipack eia attach`"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock, RLock
 from time import monotonic, time_ns
@@ -21,6 +22,7 @@ from eipack.session import Session
 from eipack.target import Target
 from eipack.trust import Trust
 from eipack_eia.server.batching import OFF, Sharing
+from eipack_eia.server.pools import give_back
 
 _NAMES: Final = 8
 ABANDONED_S: Final = 900.0
@@ -159,6 +161,8 @@ class Models:
         self._loaded = loaded
         self._trust = trust
         self._lock = RLock()
+        # torch 2.11 crashes now and then where threads that come and go read exported programs
+        self._loader = ThreadPoolExecutor(1, "eia-loader")
         self._index_lock = Lock()
         self._resident: dict[str, Model] = {}
         self._known: dict[str, Known] = {}
@@ -247,15 +251,21 @@ class Models:
     ) -> Model:
         nbytes = bytes_of(opened, record)
         self._make_room(name, nbytes)
-        session = eipack.load(
-            path, self.on, program=record.id, trust=self._trust, threads=self._threads
-        )
+        session = self._loader.submit(self._session, path, record.id).result()
         statistics = self._statistics.setdefault(name, Statistics())
         model = Model(name, package, record, session, nbytes, statistics)
         self._resident[name] = model
         if self._loaded is not None:
             self._loaded(model)
         return model
+
+    def _session(self, path: Path, program: str) -> Session:
+        try:
+            return eipack.load(
+                path, self.on, program=program, trust=self._trust, threads=self._threads
+            )
+        finally:
+            give_back()
 
     def _make_room(self, name: str, nbytes: int) -> None:
         limit = self.memory_bytes
@@ -318,6 +328,7 @@ class Models:
         with self._lock:
             for model in list(self._resident.values()):
                 self._drop(model)
+        self._loader.shutdown(wait=False)
 
 
 def bytes_of(package: Package, record: ProgramRecord) -> int:
