@@ -12,6 +12,7 @@ from eipack.backend import LoadOptions, ProgramReader
 from eipack.errors import DependencyMissing, DeviceNotFound, ParityFailed
 from eipack.kinds import codec
 from eipack.registry import locate
+from eipack.staging import Staged
 from eipack.target import Target
 from eipack.torch_backend import torch_call
 
@@ -56,15 +57,22 @@ def _onnx_call(reader: ProgramReader) -> Callable[..., list[Tensor]]:
     return run
 
 
-def backend_call(reader: ProgramReader, target: Target) -> tuple[Callable[..., Any], Target] | None:
-    """Return a backend's own program as a callable, None where its device is not here."""
+def backend_call(reader: Staged, target: Target) -> tuple[Callable[..., Any], Target] | None:
+    """Return a backend's own program as a callable, None where its device is not here.
+
+    What torch.export captured is given contiguous inputs, as a session gives them.
+    """
     try:
         plugin, place = locate(target)
     except DeviceNotFound:
         return None
     runner = plugin.load(reader, place, LoadOptions())
 
+    captured = reader.program.method == "export"
+
     def run(*leaves: Tensor) -> Any:
+        if captured:
+            leaves = tuple(leaf.contiguous() for leaf in leaves)
         with plugin.context(place):
             return runner(*leaves)
 
