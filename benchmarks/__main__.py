@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.figure import Figure, as_json, as_markdown, as_text
-from eipack.measuring.environment import machine
+from eipack.processor import model_name
 
 GROUPS = ("startup", "call", "load", "size", "rebound", "sharing", "loop")
 RESULTS = Path(__file__).parent / "results"
@@ -50,7 +50,7 @@ def _environment() -> dict[str, object]:
     return {
         "schema_version": 1,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
+        "machine": model_name(),
         "cores": len(os.sched_getaffinity(0)),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),

@@ -30,7 +30,7 @@ from benchmarks import children, contenders
 from benchmarks.figure import Figure, as_markdown, as_text
 from benchmarks.models import TITLES
 from benchmarks.processes import FOLDER, child, fresh, line
-from eipack.measuring.environment import machine
+from eipack.processor import model_name
 
 MODELS = (
     "resnet18",
@@ -307,8 +307,9 @@ def _versions() -> str:
 
 def _write(found: Sequence[Found], figures: Sequence[Figure]) -> None:
     about = (
-        f"{machine()}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}, "
-        f"{_versions()}, {datetime.now(UTC).date()}. Random weights, batch 1; each contender in a "
+        f"{model_name()}, {len(os.sched_getaffinity(0))} cores, "
+        f"Python {platform.python_version()}, {_versions()}, {datetime.now(UTC).date()}. "
+        "Random weights, batch 1; each contender in a "
         f"process of its own, {_ROUNDS} turns each of a quarter of a second, the first call of a "
         "turn left out; medians of all calls in ms."
     )

@@ -22,7 +22,7 @@ from benchmarks.rivals import rounds, rows
 from benchmarks.rivals.packages import packed
 from benchmarks.rivals.payload import SIZES
 from benchmarks.rivals.rows import Row
-from eipack.measuring.environment import machine
+from eipack.processor import model_name
 
 REPEAT = 5
 _COMMAND = "make bench-wire"
@@ -171,8 +171,9 @@ def _growth(size: str, client: float, server: float) -> list[Figure]:
 
 def _write(table: Sequence[Row], figures: Sequence[Figure], repeat: int) -> None:
     about = (
-        f"{machine()}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}, "
-        f"torch {version('torch')}, {datetime.now(UTC).date()}. Loopback, one client, 4 KB out; "
+        f"{model_name()}, {len(os.sched_getaffinity(0))} cores, "
+        f"Python {platform.python_version()}, torch {version('torch')}, {datetime.now(UTC).date()}. "
+        "Loopback, one client, 4 KB out; "
         f"client and servers on cores of their own. Medians over {repeat} rounds of fresh "
         "processes, in brackets the lowest and the highest; within a round the paths take turns. "
         "The first table is what each path took, the second what is promised."

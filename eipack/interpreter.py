@@ -25,7 +25,11 @@ def interpreted(module: torch.jit.ScriptModule) -> Callable[..., Any]:
     passes._jit_pass_cse(graph)
     passes._jit_pass_dce(graph)
     passes._jit_pass_peephole(graph, False)
-    forward = module.forward
+    return unprofiled(module.forward)
+
+
+def unprofiled(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """Run a TorchScript function as it stands, and leave the executor to others as it was."""
     optimizes = torch._C._get_graph_executor_optimize
     optimize = torch._C._set_graph_executor_optimize
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attrs import frozen
@@ -41,10 +40,11 @@ def describe(package: Package) -> Environment:
     import torch
 
     from eipack import __version__
+    from eipack.processor import model_name
 
     return Environment(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
-        machine=machine(),
+        machine=model_name(),
         cores=len(os.sched_getaffinity(0)),
         system=f"{platform.system()} {platform.machine()}",
         python=platform.python_version(),
@@ -62,13 +62,3 @@ def manifest_digest(package: Package) -> str:
     from eipack.archive import digest_bytes
 
     return digest_bytes(package.manifest.to_json())
-
-
-def machine() -> str:
-    """Return the processor's name, or the architecture where it has none."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()

@@ -5,14 +5,13 @@ from __future__ import annotations
 import platform
 from functools import cache
 from importlib import metadata
-from pathlib import Path
 from re import match
 from typing import Final
 
 from attrs import field, frozen
 
 from eipack.archive import digest_bytes
-from eipack.measuring.environment import machine as processor_name
+from eipack.processor import instructions_digest, model_name
 from eipack.registry import GROUP
 from eipack.threads import usable_cores
 
@@ -63,18 +62,8 @@ class Machine:
 def this_machine(devices: tuple[str, ...], names: dict[str, str]) -> Machine:
     """Describe this machine, as far as the targets of some devices depend on it."""
     return Machine(
-        processor_name(), _flags(), usable_cores(), dict(names), dict(_versions(devices))
+        model_name(), instructions_digest(), usable_cores(), dict(names), dict(_versions(devices))
     )
-
-
-@cache
-def _flags() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return ""
-    found = {line.partition(":")[2] for line in lines if line.startswith(("flags", "Features"))}
-    return digest_bytes(" ".join(sorted(" ".join(found).split())).encode())[-16:]
 
 
 @cache

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import torch
 from torch import Tensor
+
+from eipack.interpreter import unprofiled
 
 C: Final[Any] = torch._C
 TENSOR: Final = C.TensorType.get()
@@ -118,18 +120,3 @@ def sizes_of(graph: Any, values: Sequence[Any], inputs: Sequence[Tensor]) -> dic
     except Exception:  # noqa: BLE001 - whatever the model makes of zeros, it runs as it is
         return {}
     return {value.unique(): one.shape for value, one in zip(values, found, strict=True)}
-
-
-def unprofiled(forward: Callable[..., Any]) -> Callable[..., Any]:
-    """Run a graph as it stands: torch would profile and compile it again, and win nothing."""
-    optimizes, optimize = C._get_graph_executor_optimize, C._set_graph_executor_optimize
-
-    def run(*inputs: Any, **kwargs: Any) -> Any:
-        before = optimizes()  # the flag is the thread's, and what the caller set stays
-        optimize(False)
-        try:
-            return forward(*inputs, **kwargs)
-        finally:
-            optimize(before)
-
-    return run

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import Final
 
 from eipack.backend import Device
 from eipack.inductor import InductorBackend
+from eipack.processor import host, instruction_sets
 from eipack.target import Target
-from eipack_cpu import processor
 
 _INSTRUCTIONS: Final = re.compile(
     r"mmx|s?sse|avx|fma|bmi|amx|f16c|abm|popcnt|movbe|aes|sha|gfni|vaes|v?pclmul|adx|rdrand|rdseed"
@@ -26,7 +25,7 @@ class CpuInductorBackend(InductorBackend):
 
     def devices(self) -> Sequence[Device]:
         """Return the host's processor."""
-        return [processor("inductor")]
+        return [host("inductor")]
 
     def needs(self, target: Target) -> dict[str, str]:
         """Say what a library that is compiled here needs: every instruction set of this CPU."""
@@ -36,10 +35,5 @@ class CpuInductorBackend(InductorBackend):
 @cache
 def instructions() -> str:
     """List the instruction sets of this processor that a compiler may use."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return "unknown"
-    found = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
-    names = found[1].split() if found else ["unknown"]
-    return " ".join(sorted({name for name in names if _INSTRUCTIONS.match(name)}))
+    found = {name for name in instruction_sets() if _INSTRUCTIONS.match(name)}
+    return " ".join(sorted(found)) or "unknown"

@@ -16,12 +16,13 @@ from eipack.backend import Device, LoadOptions, Precision, ProgramReader, Runner
 from eipack.capture.torchscript import from_exported
 from eipack.dtypes import torch_dtype
 from eipack.errors import CaptureError, OptionRefused
+from eipack.interpreter import unprofiled
 from eipack.kinds import codec
+from eipack.processor import host
 from eipack.signature import DimSize, Signature
 from eipack.target import Target
 from eipack.torch_backend import TorchBackend, TorchRunner, native_call, torch_call, weights_span
-from eipack_cpu import processor
-from eipack_cpu.graphs import constant_ids, frozen_module, unprofiled
+from eipack_cpu.graphs import constant_ids, frozen_module
 from eipack_cpu.rewriting import Choices, rewrite
 
 _HOST = torch.device("cpu")
@@ -40,7 +41,7 @@ class OneDnnBackend(TorchBackend):
 
     def devices(self) -> list[Device]:
         """Return the host's processor, or why oneDNN cannot be had."""
-        return [processor("onednn", "" if _is_there() else "this build of torch has no oneDNN")]
+        return [host("onednn", "" if _is_there() else "this build of torch has no oneDNN")]
 
     def load(self, reader: ProgramReader, target: Target, options: LoadOptions) -> Runner:
         """Rewrite the program for oneDNN.

@@ -6,12 +6,11 @@ Runtime makes of a program is kept in the user's cache, so that only the first l
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from eipack.backend import Backend, Device, LoadOptions, Precision, ProgramReader, Runner
+from eipack.processor import host
 from eipack.target import Target
 from eipack_onnxruntime.options import OPTIONS, parse
 
@@ -29,11 +28,8 @@ class CpuOnnxRuntime(Backend):
     }
 
     def devices(self) -> Sequence[Device]:
-        """Return the host's processor; `memory_bytes` is all of the host's."""
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        cores = len(os.sched_getaffinity(0))
-        name = f"{platform.machine()}, {cores} core{'s' if cores != 1 else ''}"
-        return [Device(Target("cpu", "onnxruntime"), name, memory_bytes=memory)]
+        """Return the host's processor."""
+        return [host("onnxruntime")]
 
     def load(self, reader: ProgramReader, target: Target, options: LoadOptions) -> Runner:
         """Compile the program, or take what an earlier load compiled.

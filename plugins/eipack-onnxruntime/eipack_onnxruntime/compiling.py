@@ -18,11 +18,11 @@ import onnxruntime
 import torch
 from torch import Tensor
 
-from eipack.archive import digest_bytes
 from eipack.backend import Precision, ProgramReader, Runner
 from eipack.cache import cached
 from eipack.dtypes import torch_dtype
 from eipack.errors import UnsupportedModel
+from eipack.processor import instructions_digest
 from eipack.signature import DimSize, Size
 from eipack_onnxruntime.converting import as_onnx, converters
 from eipack_onnxruntime.graphs import Graph, graph_of
@@ -148,16 +148,8 @@ def _key(reader: ProgramReader, settings: Settings, precision: Precision) -> dic
         "version": onnxruntime.__version__,
         "made_by": _MADE_BY,
         "program": reader.digest,
-        "processor": _processor(),
+        "processor": f"{platform.machine()} {instructions_digest()}",
         "precision": precision,
         "options": settings.shaping,
         "made_through": converters(reader.kind),
     }
-
-
-@cache
-def _processor() -> str:
-    """Return a name for the instructions that the processor has, by which kernels are chosen."""
-    lines = Path("/proc/cpuinfo").read_bytes().splitlines()
-    flags = [line for line in lines if line.startswith((b"flags", b"Features"))]
-    return f"{platform.machine()} {digest_bytes(b' '.join(flags[:1]))}"

@@ -12,6 +12,7 @@ import onnx
 
 from eipack.capture.quiet import quiet
 from eipack.errors import UnsupportedModel
+from eipack.processor import instruction_sets
 from eipack_onnxruntime.faults import unsupported
 
 _OPERATORS: Final = ("MatMul", "Gemm", "LSTM")
@@ -55,8 +56,7 @@ def _forget_shapes(path: Path) -> None:
 
 def _adds_exactly() -> bool:
     """Tell whether the processor sums products of bytes in 32 bits: older ones cut off at 16."""
-    flags = Path("/proc/cpuinfo").read_bytes().split()
-    return any(flag in flags for flag in (b"avx512_vnni", b"avx_vnni", b"asimddp"))
+    return bool(instruction_sets() & {"avx512_vnni", "avx_vnni", "asimddp"})
 
 
 @contextmanager

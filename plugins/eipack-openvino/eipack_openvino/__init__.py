@@ -6,12 +6,11 @@ conversion of a program gives is kept per user, so that the next load need not c
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from eipack.backend import Backend, Device, LoadOptions, ProgramReader
+from eipack.processor import host
 from eipack.target import Target
 from eipack_openvino.settings import ENGINE_OPTIONS
 
@@ -31,11 +30,8 @@ class OpenVinoBackend(Backend):
     engine_options = ENGINE_OPTIONS
 
     def devices(self) -> Sequence[Device]:
-        """Return the host's processor; `memory_bytes` is all of the host's."""
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        cores = len(os.sched_getaffinity(0))
-        name = f"{platform.machine()}, {cores} core{'s' if cores != 1 else ''}, OpenVINO"
-        return [Device(Target("cpu", "openvino"), name, memory_bytes=memory)]
+        """Return the host's processor."""
+        return [host("openvino")]
 
     def load(self, reader: ProgramReader, target: Target, options: LoadOptions) -> OpenVinoRunner:
         """Convert the program, or take what an earlier load kept, and compile it.
