@@ -172,7 +172,8 @@ def _growth(size: str, client: float, server: float) -> list[Figure]:
 def _write(table: Sequence[Row], figures: Sequence[Figure], repeat: int) -> None:
     about = (
         f"{model_name()}, {len(os.sched_getaffinity(0))} cores, "
-        f"Python {platform.python_version()}, torch {version('torch')}, {datetime.now(UTC).date()}. "
+        f"Python {platform.python_version()}, torch {version('torch')}, "
+        f"{datetime.now(UTC).date()}. "
         "Loopback, one client, 4 KB out; "
         f"client and servers on cores of their own. Medians over {repeat} rounds of fresh "
         "processes, in brackets the lowest and the highest; within a round the paths take turns. "
