@@ -9,7 +9,7 @@ from typing import Final
 
 from attrs import define, evolve, field
 
-from eipack.measuring.report import NS_PER_MS, percentile_ms
+from eipack.statistics.percentiles import NS_PER_MS, percentile_ms
 from eipack.parity.precision import ALLOWED
 from eipack.tuning.process import Child, Lost
 from eipack.tuning.record import Row

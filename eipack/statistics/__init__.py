@@ -1,0 +1,1 @@
+"""What latencies allow to be said: intervals, verdicts on limits, steadiness, differences."""
