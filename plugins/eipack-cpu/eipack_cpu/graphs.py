@@ -86,11 +86,28 @@ class Editor:
         made.output().setType(SCALARS)
         return self.graph.insertNode(made).output()
 
-    def call(self, kind: str, arguments: Iterable[Any]) -> Any:
-        """Insert an operator on one tensor result; return that."""
-        made = self.graph.create(kind, list(arguments), 1)
-        made.output().setType(TENSOR)
+    def integers(self) -> Any:
+        """Insert an empty list of integers."""
+        made = self.graph.create("prim::ListConstruct", [], 1)
+        made.output().setType(C.ListType.ofInts())
         return self.graph.insertNode(made).output()
+
+    def tensors(self, values: Sequence[Any]) -> Any:
+        """Insert a list of tensors."""
+        made = self.graph.create("prim::ListConstruct", list(values), 1)
+        made.output().setType(C.ListType.ofTensors())
+        return self.graph.insertNode(made).output()
+
+    def call(self, kind: str, arguments: Iterable[Any]) -> Any:
+        """Insert an operator with one tensor result; return that."""
+        return self.calls(kind, arguments, 1)[0]
+
+    def calls(self, kind: str, arguments: Iterable[Any], count: int) -> list[Any]:
+        """Insert an operator with several tensor results; return them."""
+        made = self.graph.create(kind, list(arguments), count)
+        for output in made.outputs():
+            output.setType(TENSOR)
+        return list(self.graph.insertNode(made).outputs())
 
     def cast(self, value: Any, dtype: int) -> Any:
         """Insert a conversion to a dtype, by its number in TorchScript."""

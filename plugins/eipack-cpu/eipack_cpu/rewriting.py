@@ -1,4 +1,4 @@
-"""Let oneDNN run the linear and convolution layers of a frozen TorchScript graph.
+"""Let oneDNN run the linear, convolution and LSTM layers of a frozen TorchScript graph.
 
 Each becomes one `mkldnn` operator that takes its weight as it lies in the package, or packed
 for this processor, and that applies the activation behind it, and for convolutions the
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from eipack_cpu.graphs import Editor, constant_tensor, every_node, only_user, sizes_of
 from eipack_cpu.narrowing import BFLOAT16, FLOAT32, stay_narrow
+from eipack_cpu.recurrent import pack_lstms
 
 _ACTIVATIONS: Final = {
     "aten::relu": "relu",
@@ -70,6 +71,8 @@ def rewrite(
     them only linear layers are rewritten. `static` says that every call has those sizes.
     """
     pure = not any(node.kind().endswith("_") for node in every_node(graph))
+    if pure and static and inputs is not None and choices.prepack:
+        pack_lstms(graph, inputs)
     linears = [layer for node in graph.nodes() if (layer := _linear(node)) is not None]
     convolutions = []
     sizes: dict[int, torch.Size] = {}
