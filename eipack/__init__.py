@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from eipack.advisor import Advice, advise
     from eipack.ambient import current_target, use
     from eipack.backend import (
         Backend,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from eipack.errors import EipackError
     from eipack.loading import load
     from eipack.measuring import Report, benchmark
+    from eipack.measuring.changes import Changes, compare
     from eipack.package import Package
     from eipack.package.difference import Difference, diff
     from eipack.parity.draw import InputSpec
@@ -38,7 +40,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Advice": "advisor",
     "Backend": "backend",
+    "Changes": "measuring.changes",
     "Device": "backend",
     "Difference": "package.difference",
     "Dim": "signature",
@@ -55,8 +59,10 @@ _HOMES = {
     "Signature": "signature",
     "Target": "target",
     "TensorSpec": "signature",
+    "advise": "advisor",
     "backends": "registry",
     "benchmark": "measuring",
+    "compare": "measuring.changes",
     "compile": "compiling",
     "current_target": "ambient",
     "devices": "registry",
@@ -70,7 +76,9 @@ _HOMES = {
 }
 
 __all__ = [
+    "Advice",
     "Backend",
+    "Changes",
     "Device",
     "Difference",
     "Dim",
@@ -88,8 +96,10 @@ __all__ = [
     "Target",
     "TensorSpec",
     "__version__",
+    "advise",
     "backends",
     "benchmark",
+    "compare",
     "compile",
     "current_target",
     "devices",

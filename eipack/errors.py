@@ -28,6 +28,11 @@ EipackError
 │   ├── TracedBranch             ValueError    a trace depends on a value or a size
 │   ├── UnsupportedModel         TypeError     an input, an output or a part cannot be packaged
 │   └── WeightsUnavailable       OSError       pretrained weights cannot be fetched
+├── MeasuringError
+│   ├── PictureRefused           ValueError    no picture or page can be written there
+│   ├── PriceNotFound            LookupError   no catalogue has that name, or a price of it
+│   ├── ReportRefused            ValueError    a report cannot be read, or used with the others
+│   └── TableRefused             ValueError    a table of prices or latencies is wrong
 ├── ParityError
 │   ├── ParityFailed             ValueError    a program disagrees with the model
 │   └── ParityInputsRequired     ValueError    no inputs can be drawn that prove anything
@@ -185,6 +190,26 @@ class UnsupportedModel(CaptureError, TypeError):
 
 class WeightsUnavailable(CaptureError, OSError):
     """Pretrained weights cannot be fetched or read."""
+
+
+class MeasuringError(EipackError):
+    """Figures that were measured, their prices or their pictures are the trouble."""
+
+
+class PictureRefused(MeasuringError, ValueError):
+    """No picture or page can be written under that name."""
+
+
+class PriceNotFound(MeasuringError, LookupError):
+    """No catalogue has that name, or a price of what was measured."""
+
+
+class ReportRefused(MeasuringError, ValueError):
+    """A report cannot be read, or not be used together with the others."""
+
+
+class TableRefused(MeasuringError, ValueError):
+    """A table of prices or latencies has something wrong in it."""
 
 
 class ParityError(EipackError):

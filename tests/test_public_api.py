@@ -17,7 +17,9 @@ import eipack
 from eipack import errors
 
 PUBLIC = [
+    "Advice",
     "Backend",
+    "Changes",
     "Device",
     "Difference",
     "Dim",
@@ -35,8 +37,10 @@ PUBLIC = [
     "Target",
     "TensorSpec",
     "__version__",
+    "advise",
     "backends",
     "benchmark",
+    "compare",
     "compile",
     "current_target",
     "devices",

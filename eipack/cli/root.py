@@ -29,9 +29,14 @@ _SECTIONS: Final = {
     },
     "Running": {
         "run": "eipack.cli.commands.run:run",
-        "bench": "eipack.cli.commands.bench:bench",
-        "tune": "eipack.cli.commands.tune:tune",
         "demo": "eipack.cli.commands.demo:demo",
+    },
+    "Measuring": {
+        "bench": "eipack.cli.commands.bench:bench",
+        "compare": "eipack.cli.commands.compare:compare",
+        "tune": "eipack.cli.commands.tune:tune",
+        "advise": "eipack.cli.commands.advise:advise",
+        "prices": "eipack.cli.commands.prices:prices",
     },
     "This machine": {
         "devices": "eipack.cli.commands.devices:devices",

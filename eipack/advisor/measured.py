@@ -1,0 +1,120 @@
+"""Latencies that were measured elsewhere: reports by their files, and tables of figures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from attrs import evolve
+
+from eipack.advisor.candidates import Candidate, of_report
+from eipack.advisor.prices import Catalogue, is_attached
+from eipack.advisor.tables import Line, read_table
+from eipack.errors import EipackError, ReportRefused, TargetSyntaxError
+from eipack.measuring.report import Report, Row
+from eipack.target import Target
+
+FIGURES: Final = ("mean_ms", "p50_ms", "p90_ms", "p95_ms", "p99_ms")
+REQUIRED: Final = ("instance", "mean_ms")
+COLUMNS: Final = ("instance", "accelerator", "target", *FIGURES)
+Measured = Report | str | os.PathLike[str]
+
+
+def candidates_of(
+    measured: Sequence[Measured], instance: str | None, catalogue: Catalogue
+) -> list[Candidate]:
+    """Return what all of the reports and tables say, in their order.
+
+    `instance` is that of reports which name none. The catalogue says which machines have a
+    GPU, for tables that do not.
+
+    Raises:
+        ReportRefused: One cannot be read, has no rows, or nobody says where it was measured.
+    """
+    found: list[Candidate] = []
+    for number, one in enumerate(measured, start=1):
+        if isinstance(one, Report):
+            found += _of_report(one, instance, f"report {number}")
+            continue
+        path, named = _split(os.fspath(one))
+        if path.lower().endswith(".csv"):
+            if named is not None:
+                raise ReportRefused(f"{path} names its instances itself; leave out @{named}")
+            found += _of_table(path, catalogue)
+        else:
+            found += _of_report(_read(path, named), instance, path)
+    return found
+
+
+def _split(text: str) -> tuple[str, str | None]:
+    """Part `report.json@c5.large`; a file may have an @ in its name."""
+    path, at, named = text.rpartition("@")
+    suffixed = at and named and not Path(text).exists() and Path(path).exists()
+    return (path, named) if suffixed else (text, None)
+
+
+def _read(path: str, instance: str | None) -> Report:
+    try:
+        report = Report.from_json(Path(path).read_bytes())
+    except EipackError as error:
+        raise ReportRefused(f"{path}: {error}", path=path) from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ReportRefused(f"cannot read {path}: {reason}", path=path) from error
+    if instance is None:
+        return report
+    return evolve(report, environment=evolve(report.environment, instance=instance))
+
+
+def _of_report(report: Report, instance: str | None, source: str) -> list[Candidate]:
+    where = report.environment.instance or instance
+    if where is None:
+        raise ReportRefused(
+            f"{source} does not say on which instance it was measured; say it: "
+            f"--instance c5.large, or {source}@c5.large for this report alone",
+            source=source,
+        )
+    if not report.rows:
+        raise ReportRefused(f"{source} has no rows; measure again with eipack bench", source=source)
+    return of_report(report, where, source)
+
+
+def _of_table(path: str, catalogue: Catalogue) -> Iterator[Candidate]:
+    lines = read_table(path, required=REQUIRED, known=COLUMNS, aliases={"host": "instance"})
+    with_gpu = {
+        price.instance
+        for price in catalogue.prices
+        if price.accelerator is not None and not is_attached(price.accelerator)
+    }
+    for line in lines:
+        instance = line.text("instance")
+        row = _row(line, has_gpu=instance in with_gpu)
+        yield Candidate(instance, line.place, row, (row,))
+
+
+def _row(line: Line, *, has_gpu: bool) -> Row:
+    line.text("mean_ms")
+    mean_ms, *percentiles = (line.positive(figure) for figure in FIGURES)
+    known = [value for value in percentiles if value is not None]
+    if known != sorted(known):
+        raise line.wrong("a higher percentile is below a lower one; check the columns")
+    target = _target(line, has_gpu=has_gpu)
+    accelerator = line.cells.get("accelerator") if target.device == "eia" else None
+    row = Row(str(target), device=target.device, accelerator=accelerator, mean_ms=mean_ms)
+    p50_ms, p90_ms, p95_ms, p99_ms = percentiles
+    return evolve(row, p50_ms=p50_ms, p90_ms=p90_ms, p95_ms=p95_ms, p99_ms=p99_ms)
+
+
+def _target(line: Line, *, has_gpu: bool) -> Target:
+    """Return the target of a line; without one, what the accelerator or the machine stands for."""
+    accelerator = line.cells.get("accelerator")
+    if "target" not in line.cells:
+        if is_attached(accelerator):
+            return Target("eia", ordinal=0)
+        return Target("cuda", ordinal=0) if has_gpu or accelerator else Target("cpu")
+    try:
+        return Target.parse(line.cells["target"])
+    except TargetSyntaxError as error:
+        raise line.wrong(str(error)) from error
