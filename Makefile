@@ -21,7 +21,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export NO_MKDOCS_2_WARNING := true
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-21s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: .venv/.installed ## create .venv with eipack, every plugin and every tool (5 GB, some minutes)
 
@@ -77,6 +77,9 @@ build/rivals/.installed: constraints-rivals.txt
 	@$(BIN)/python -m venv --clear build/rivals
 	@build/rivals/bin/pip install --quiet --constraint $< $(RIVALS) && touch $@ || \
 		echo "make: not every rival could be installed; their rows will say so" >&2
+
+# test-serving, and test-serving-NAME for each framework
+include plugins/eipack-serving/environments.mk
 
 comma := ,
 # $(call install,environment,constraints,further extras): the stamp is what keeps a second make from installing again.

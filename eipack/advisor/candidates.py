@@ -47,9 +47,7 @@ class Candidate:
 
 
 def device_of(row: Row) -> str:
-    """Return the device of a row; one that failed may only say which was asked for."""
-    if row.device is not None:
-        return row.device
+    """Return the device of a row; one that failed only says which was asked for."""
     try:
         return Target.parse(row.ran_on or row.target).device
     except TargetSyntaxError:

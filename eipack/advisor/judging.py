@@ -43,14 +43,15 @@ def _judge(row: Row, figure: str, limit_ms: float) -> Judged:
     if value is None:
         return Judged("insufficient", gap=float("inf"), reason=f"its {figure} was not measured")
     gap = value / limit_ms
-    above = Judged("fail", 0, gap, f"{figure} is {value:.4g}, above {limit_ms:g}")
+    name = figure.removesuffix("_ms")
+    above = Judged("fail", 0, gap, f"{name} is {value:.4g} ms, above {limit_ms:g} ms")
     if not row.samples_ns:
         return above if value > limit_ms else Judged("pass", gap=gap)
     turns = row.turns if sum(row.turns) == len(row.samples_ns) else None
     checked = check(row.samples_ns, PERCENTS[figure], limit_ms * NS_PER_MS, turns)
     if checked.verdict == "fail":
         return above
-    reason = f"{figure} is {value:.4g}; to tell whether it keeps {limit_ms:g} takes "
+    reason = f"{name} is {value:.4g} ms; to tell whether it keeps {limit_ms:g} ms takes "
     reason += f"about {checked.more_calls:,} more calls"
     if checked.verdict == "insufficient":
         return Judged("insufficient", checked.more_calls, gap, reason)

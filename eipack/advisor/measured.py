@@ -12,7 +12,8 @@ from attrs import evolve
 from eipack.advisor.candidates import Candidate, of_report
 from eipack.advisor.prices import Catalogue, is_attached
 from eipack.advisor.tables import Line, read_table
-from eipack.errors import EipackError, ReportRefused, TargetSyntaxError
+from eipack.errors import ReportRefused, TargetSyntaxError
+from eipack.measuring.comparable import read
 from eipack.measuring.report import Report, Row
 from eipack.target import Target
 
@@ -56,13 +57,7 @@ def _split(text: str) -> tuple[str, str | None]:
 
 
 def _read(path: str, instance: str | None) -> Report:
-    try:
-        report = Report.from_json(Path(path).read_bytes())
-    except EipackError as error:
-        raise ReportRefused(f"{path}: {error}", path=path) from error
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ReportRefused(f"cannot read {path}: {reason}", path=path) from error
+    report = read(path)
     if instance is None:
         return report
     return evolve(report, environment=evolve(report.environment, instance=instance))
@@ -102,7 +97,7 @@ def _row(line: Line, *, has_gpu: bool) -> Row:
         raise line.wrong("a higher percentile is below a lower one; check the columns")
     target = _target(line, has_gpu=has_gpu)
     accelerator = line.cells.get("accelerator") if target.device == "eia" else None
-    row = Row(str(target), device=target.device, accelerator=accelerator, mean_ms=mean_ms)
+    row = Row(str(target), accelerator=accelerator, mean_ms=mean_ms)
     p50_ms, p90_ms, p95_ms, p99_ms = percentiles
     return evolve(row, p50_ms=p50_ms, p90_ms=p90_ms, p95_ms=p95_ms, p99_ms=p99_ms)
 

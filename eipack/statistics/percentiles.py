@@ -15,7 +15,8 @@ def percentile_ms(samples_ns: Sequence[int], percent: float) -> float:
 
     It is always a latency that occurred; nothing is interpolated.
     """
-    return sorted(samples_ns)[ceil(len(samples_ns) * percent / 100) - 1] / NS_PER_MS
+    rank = ceil(round(len(samples_ns) * percent / 100, 6))  # 99.9 % of 1,000 is 999, not more
+    return sorted(samples_ns)[rank - 1] / NS_PER_MS
 
 
 def mean_ms(samples_ns: Sequence[int]) -> float:

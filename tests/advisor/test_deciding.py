@@ -36,7 +36,7 @@ def test_the_cheapest_that_keeps_the_limit_is_best() -> None:
         p90_ms=15,
     )
     assert names(advice) == [("gpu.large", 1), ("c5.xlarge", 2), ("c5.large", None)]
-    assert advice.choices[2].excluded == "p90_ms is 20.16, above 15"
+    assert advice.choices[2].excluded == "p90 is 20.16 ms, above 15 ms"
     assert advice.best == advice.choices[0]
     assert advice.nearest is None
     assert (advice.package, advice.limits, advice.by) == ("small", {"p90_ms": 15}, "serial")
@@ -97,7 +97,7 @@ def test_too_few_calls_are_insufficient_and_say_how_many_more_it_takes() -> None
     choice = only(advice)
     assert (choice.verdict, choice.more_calls) == ("insufficient", 44)
     assert choice.excluded == (
-        "p90_ms is 10.08; to tell whether it keeps 15 takes about 44 more calls"
+        "p90 is 10.08 ms; to tell whether it keeps 15 ms takes about 44 more calls"
     )
     assert advice.nearest == choice
     assert "less time" not in advice.sentence
@@ -107,7 +107,7 @@ def test_every_limit_has_to_be_kept() -> None:
     assert only(ask(report(row(10.0)), p90_ms=15, mean_ms=11)).verdict == "pass"
     choice = only(ask(report(row(10.0)), p90_ms=9, mean_ms=8, p50_ms=20))
     assert choice.verdict == "fail"
-    assert choice.excluded == "mean_ms is 10, above 8; p90_ms is 10.08, above 9"
+    assert choice.excluded == "mean is 10 ms, above 8 ms; p90 is 10.08 ms, above 9 ms"
 
 
 def test_a_verdict_on_a_mean_knows_the_turns_and_ignores_those_that_do_not_add_up() -> None:

@@ -78,7 +78,7 @@ def test_what_is_no_report_is_told_by_its_file(tmp_path: Path, data: bytes) -> N
 
 
 def test_a_report_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(EipackError, match=r"cannot read .*none.json: No such file"):
+    with pytest.raises(EipackError, match=r"cannot read .*none.json: there is no such file"):
         advise(tmp_path / "none.json", prices=PRICES)
 
 

@@ -75,8 +75,8 @@ def test_a_limit_that_nothing_meets_names_the_nearest_and_what_it_lacks() -> Non
     assert advice.nearest is not None
     assert advice.nearest.name == "g4dn.2xlarge"
     assert advice.sentence == (
-        "nothing that was measured meets p90 < 5 ms; g4dn.2xlarge comes nearest: p90_ms is 5.95, "
-        "above 5; it would have to take 16 % less time"
+        "nothing that was measured meets p90 < 5 ms; g4dn.2xlarge comes nearest: p90 is 5.95 ms, "
+        "above 5 ms; it would have to take 16 % less time"
     )
 
 

@@ -1,4 +1,4 @@
-"""`devices`, `backends`, `bench` and `demo`."""
+"""`devices`, `backends` and `demo`."""
 
 from __future__ import annotations
 
@@ -46,30 +46,6 @@ def test_a_broken_backend_says_why_and_harms_no_other(script: Script, tmp_path: 
     assert "no_such_module" in seen.stderr
 
 
-def test_a_benchmark_prints_a_line_a_program(eipack: Eipack, package_file: Path) -> None:
-    words = ("bench", package_file, "--calls", 20, "--program", "trace", "--program", "script")
-    result = eipack(*words)
-    assert result.exit_code == 0, result.stderr
-    heading, first, second, *_ = result.stdout.splitlines()
-    assert heading.split()[:4] == ["target", "program", "load_ms", "first_ms"]
-    assert first.split()[:2] == ["cpu", "torchscript-trace"]
-    assert second.split()[:2] == ["cpu", "torchscript-script"]
-
-
-def test_a_benchmark_writes_its_report(eipack: Eipack, package_file: Path, tmp_path: Path) -> None:
-    out = tmp_path / "report.json"
-    assert eipack("bench", package_file, "--calls", 10, "--json", out).exit_code == 0
-    printed = eipack("bench", package_file, "--calls", 10, "--json", "-").stdout
-    for report in (json.loads(out.read_text()), json.loads(printed)):
-        assert [row["calls"] for row in report["rows"]] == [10]
-
-
-def test_a_target_that_fails_is_a_line_and_exit_code_1(eipack: Eipack, package_file: Path) -> None:
-    result = eipack("bench", package_file, "--calls", 10, "--target", "cpu", "--target", "npu")
-    assert_one_line(result, 1, "npu", "no backend serves")
-    assert "torchscript-trace" in result.stdout
-
-
 @pytest.mark.slow
 def test_the_demo_walks_through_the_whole_journey(
     eipack: Eipack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -82,15 +58,19 @@ def test_the_demo_walks_through_the_whole_journey(
     result = eipack("demo", "--calls", 5)
     assert result.exit_code == 0, result.stderr
     assert {path.name for path in Path("demo").iterdir()} == {
+        "cost.png",
+        "latency.png",
         "openai-gpt.eipack",
         "openai-gpt.json",
         "resnet18.eipack",
         "resnet18.json",
     }
-    for command in ("export", "inspect", "run", "eia serve", "eia attach", "bench", "eia detach"):
+    local = ("export", "inspect", "run", "bench", "advise")
+    for command in (*local, "eia serve", "eia attach", "eia detach"):
         assert f"$ eipack {command} " in result.stdout
+    assert re.search(r"100,000 calls", result.stdout)
     assert "random weights" in result.stdout
-    assert len(re.findall(r"^eia:[0-9]+ .* 5$", result.stdout, re.MULTILINE)) == 3
+    assert len(re.findall(r"^eia:[0-9]+ .* MB", result.stdout, re.MULTILINE)) == 3
 
 
 @pytest.mark.long

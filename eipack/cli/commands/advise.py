@@ -11,6 +11,8 @@ import click
 from eipack.cli.arguments import FILE, as_json, example, refuse_overwriting
 from eipack.cli.printing import note, print_json, print_table
 from eipack.errors import EipackError
+from eipack.pictures.markup import check_name
+from eipack.pictures.styles import format_of
 
 if TYPE_CHECKING:
     from eipack.advisor import Advice, Choice, Cost
@@ -114,8 +116,9 @@ def advise(
     (REPORT.json@c5.large). A CSV file of latencies needs the columns instance and mean_ms. The
     exit code is 1 if nothing that was measured qualifies.
     """
-    for path in (plot, html):
+    for path, check in ((plot, format_of), (html, check_name)):
         if path is not None:
+            check(path)
             refuse_overwriting(path, force=force)
     advice = _ask(ctx, reports, question)
     if as_json:

@@ -23,7 +23,7 @@ _GPT: Final = (
 
 _OWN = {
     *("resnet18.eipack", "resnet18.json", "resnet18.pt"),
-    *("openai-gpt.eipack", "openai-gpt.json"),
+    *("openai-gpt.eipack", "openai-gpt.json", "latency.png", "cost.png"),
 }
 """What a demo, or the commands it proposes, leaves in its folder."""
 
@@ -41,7 +41,7 @@ _OWN = {
 )
 @click.pass_context
 def demo(ctx: click.Context, folder: Path, calls: int) -> None:
-    """Package, run and measure two models here.
+    """Package, run, measure and price two models here.
 
     They are ResNet-18 of torchvision and OpenAI GPT of transformers. Nothing is downloaded: the
     weights are random, on which neither the commands nor the times depend. Takes about a minute
@@ -83,13 +83,35 @@ def demo(ctx: click.Context, folder: Path, calls: int) -> None:
         _say(f"\nMeasure them on {' and '.join(targets)}, with the package's own samples")
         for package, programs in ((resnet, ("trace", "script")), (gpt, ("torchscript",))):
             chosen = [word for program in programs for word in ("--program", program)]
-            report = ("--json", package.with_suffix(".json"), "--force")
+            report: list[str | Path] = ["--json", package.with_suffix(".json"), "--force"]
+            if package is gpt:
+                report += ["--plot", folder / "latency.png"]
             _do(ctx, "bench", package, *places, *chosen, "--calls", calls, *report)
         if attached is not None:
             _say("\nLet the accelerator go again")
     if no_gpu:
         _say("This machine has no GPU that torch can see; with one, cuda:0 is measured beside cpu.")
+    _advise(ctx, gpt.with_suffix(".json"), folder / "cost.png")
     _close(folder, resnet, perf_counter() - began)
+
+
+def _advise(ctx: click.Context, report_file: Path, picture: Path) -> None:
+    """Price what was measured, as if this machine were one that can be rented."""
+    from eipack.cli.demo_advice import ACCELERATOR_USD_PER_HOUR, instance_like_this, limit_of
+    from eipack.measuring import Report
+
+    limit_ms = limit_of(Report.from_json(report_file.read_bytes()))
+    instance = instance_like_this()
+    _say(
+        f"\nSay which of them is the cheapest that answers 90 % of calls within {limit_ms:g} ms, "
+        f"as if this machine cost what {instance} does, and a slice what it did in 2020"
+    )
+    prices = f"eia2.medium={ACCELERATOR_USD_PER_HOUR:g}"
+    words = ("--instance", instance, "--accelerator-price", prices, "--p90-ms", f"{limit_ms:g}")
+    try:
+        _do(ctx, "advise", report_file, *words, "--plot", picture, "--force")
+    except click.exceptions.Exit:
+        _say("(few calls prove little: more of them, with --calls, may decide)")
 
 
 def local_targets() -> list[str]:
@@ -126,7 +148,7 @@ def _do(ctx: click.Context, *words: str | int | Path) -> None:
 def _close(folder: Path, resnet: Path, seconds: float) -> None:
     _say(f"\nDone in {seconds:.0f} s; this is what was written:", style="bold")
     for path in sorted(folder.iterdir()):
-        if path.suffix in (".eipack", ".json"):
+        if path.name in _OWN:
             _say(f"  {path}  {size_text(path.stat().st_size)}")
     _say("Commands to try next:", style="bold")
     for words in _next(resnet):

@@ -32,14 +32,14 @@ _HANDSHAKE_S: Final = 10.0
 
 @frozen
 class Parts:
-    """What an accelerator is made of."""
+    """What an accelerator is made of; a server of fixed models has no store and no description."""
 
     models: Models
-    store: Store
+    store: Store | None
     scheduler: Scheduler
     access: Access
     limits: Limits
-    description: Description
+    description: Description | None
 
 
 class Accelerator:

@@ -13,9 +13,7 @@ import msgspec
 from attrs import define
 from torch import Tensor
 
-from eipack.errors import ProtocolError, SignatureMismatch
-from eipack.signature import Signature
-from eipack_eia import oip
+from eipack_eia import calls, oip
 from eipack_eia.server.batching import Joins, joins_of
 from eipack_eia.server.http import Buffer, Request, Response
 from eipack_eia.server.models import Model
@@ -24,7 +22,6 @@ from eipack_eia.server.scheduler import ClientGone, Job, Scheduler
 TIMING_HEADER: Final = "Server-Timing"
 _ALIGNMENT: Final = 64
 _LONGEST_KEPT: Final = 16 << 10
-_VERSION: Final = "1"
 
 
 @define(eq=False)
@@ -37,7 +34,7 @@ class Prepared:
 
     model: Model
     leaves: tuple[Tensor, ...]
-    outputs: tuple[tuple[int, str, bool], ...]
+    outputs: calls.Wanted
     timeout_ns: int | None
     id: str | None
     prefix: bytes
@@ -61,12 +58,7 @@ class Prepared:
         return [head, *map(oip.raw, tensors)]
 
     def _document(self, tensors: Sequence[Tensor]) -> dict[str, Any]:
-        announced = [
-            oip.announce(name, tensor) if binary else oip.as_json(name, tensor)
-            for (_, name, binary), tensor in zip(self.outputs, tensors, strict=True)
-        ]
-        head = {"model_name": self.model.name, "model_version": _VERSION, "outputs": announced}
-        return head if self.id is None else {"id": self.id, **head}
+        return calls.answer(self.model.name, self.id, self.outputs, tensors)
 
     def _lay_out(self, tensors: Sequence[Tensor], timing: str) -> None:
         """Pad the JSON until the first tensor is aligned behind the header."""
@@ -107,66 +99,23 @@ def prepare(request: Request, model: Model) -> Prepared:
         ProtocolError: It breaks the protocol.
         SignatureMismatch: It names other inputs or outputs than the model has.
     """
-    size = _json_size(request)
+    size = calls.json_size(request.header(oip.JSON_LENGTH_HEADER), len(request.body))
     begin = request.head_size + size
     document = oip.decode_request(request.body[:size])
-    found = oip.places(document.inputs, len(request.memory) - begin)
-    tensors: dict[str, Tensor] = {}
-    for one in document.inputs:
-        if one.name in tensors:
-            raise ProtocolError(f"input {one.name!r} is there twice")
-        place = found.get(one.name)
-        tensors[one.name] = (
-            oip.from_json(one) if place is None else place.view(request.memory, begin)
-        )
     signature = model.session.signature
-    wanted = {spec.name for spec in signature.inputs}
-    if set(tensors) != wanted:
-        raise SignatureMismatch(
-            f"inputs {', '.join(sorted(tensors))} were given; {model.name} takes "
-            f"{', '.join(sorted(wanted))}"
-        )
-    all_views = len(found) == len(tensors) and all(at.lies_aligned(begin) for at in found.values())
-    repeatable = all_views and begin <= _LONGEST_KEPT
+    given = calls.given(document, request.memory, begin, signature, model.name)
+    repeatable = given.viewed and begin <= _LONGEST_KEPT
     timeout = document.parameters.timeout
-    leaves = tuple(tensors[spec.name] for spec in signature.inputs)
     return Prepared(
         model=model,
-        leaves=leaves,
-        outputs=_outputs(document, signature),
+        leaves=given.leaves,
+        outputs=calls.wanted_outputs(document, signature),
         timeout_ns=None if timeout is None else max(timeout, 0) * 1000,
         id=document.id,
         prefix=request.memory[:begin].tobytes() if repeatable else b"",
         total=len(request.memory),
-        joins=joins_of(signature, leaves) if model.sharing.open else None,
+        joins=joins_of(signature, given.leaves) if model.sharing.open else None,
     )
-
-
-def _json_size(request: Request) -> int:
-    text = request.header(oip.JSON_LENGTH_HEADER)
-    if text is None:
-        return len(request.body)
-    number = text.isascii() and text.isdigit() and len(text) <= 20
-    if not number or int(text) > len(request.body):
-        raise ProtocolError(f"Inference-Header-Content-Length {text[:40]!r} is no length of JSON")
-    return int(text)
-
-
-def _outputs(document: oip.InferRequest, signature: Signature) -> tuple[tuple[int, str, bool], ...]:
-    """Return position, name, and whether in binary, of each output that is wanted."""
-    binary = bool(document.parameters.binary_data_output)
-    names = [spec.name for spec in signature.outputs]
-    if not document.outputs:
-        return tuple((index, name, binary) for index, name in enumerate(names))
-    wanted = []
-    for one in document.outputs:
-        if one.name not in names:
-            raise SignatureMismatch(f"there is no output {one.name!r}, but {', '.join(names)}")
-        if one.parameters.classification:
-            raise ProtocolError("the classification extension is not offered here")
-        own = one.parameters.binary_data
-        wanted.append((names.index(one.name), one.name, binary if own is None else own))
-    return tuple(wanted)
 
 
 def infer(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock, RLock
 from time import monotonic, time_ns
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from attrs import define, field, frozen
 
@@ -143,7 +143,8 @@ class Models:
     `memory_bytes` is the slice's memory: what models take is accounted for before each is loaded.
     Those that were used least recently leave first, and never one with an open session.
     `loaded` is told of each model that was loaded. `threads` is how many a call may use, on
-    engines that can be told.
+    engines that can be told. `names` has the names of packages that are not to be called by their
+    ids, `options` is what else `eipack.load` is given.
     """
 
     def __init__(
@@ -154,9 +155,14 @@ class Models:
         trust: Trust = None,
         loaded: Callable[[Model], None] | None = None,
         threads: int | None = None,
+        *,
+        names: Mapping[str, str] | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         offered = "threads" in backend(on).options
         self._threads = threads if offered else None
+        self._names = names or {}
+        self._options = options or {}
         self._files = files
         self._loaded = loaded
         self._trust = trust
@@ -193,8 +199,11 @@ class Models:
             return
         with Package.open(path) as opened:
             for record in opened.programs:
-                name = _name(opened, package, record)
+                name = self._name(opened, package, record)
                 self._known[name] = Known(name, package, record.id)
+
+    def _name(self, opened: Package, package: str, record: ProgramRecord) -> str:
+        return self._names.get(package) or _name(opened, package, record)
 
     def find(self, name: str) -> Model:
         """Return a resident model.
@@ -239,7 +248,7 @@ class Models:
             with Package.open(path) as opened:
                 plugin, place = locate(self.on)
                 record = choose(opened, plugin, place, program)
-                name = _name(opened, package, record)
+                name = self._name(opened, package, record)
                 model = self._resident.get(name) or self._load(name, opened, record, package, path)
             model.used = monotonic()
             if lease is not None:
@@ -262,7 +271,12 @@ class Models:
     def _session(self, path: Path, program: str) -> Session:
         try:
             return eipack.load(
-                path, self.on, program=program, trust=self._trust, threads=self._threads
+                path,
+                self.on,
+                program=program,
+                trust=self._trust,
+                threads=self._threads,
+                **self._options,
             )
         finally:
             give_back()

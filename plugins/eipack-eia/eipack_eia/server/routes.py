@@ -13,6 +13,7 @@ from attrs import field, frozen
 
 from eipack.errors import AcceleratorDenied, ProgramNotFound, ProtocolError
 from eipack_eia import oip
+from eipack_eia.calls import VERSION
 from eipack_eia.server.access import Access, Rights
 from eipack_eia.server.batching import OFF
 from eipack_eia.server.description import Description
@@ -31,7 +32,8 @@ EXTENSIONS: Final = (
     "model_repository",
     "statistics",
 )
-_VERSION: Final = "1"
+FIXED_SERVER_NAME: Final = "eipack-serve"
+FIXED_EXTENSIONS: Final = ("binary_tensor_data", "statistics")
 
 Handler = Callable[["Routes", Request, Mapping[str, str]], "Response | Prepared"]
 
@@ -60,13 +62,17 @@ def _route(method: str, path: str, rights: Rights | None) -> Callable[[Handler],
 
 @frozen
 class Routes:
-    """The handlers with all that they need."""
+    """The handlers with all that they need.
+
+    Without a store and a description they are those of a server whose models are fixed: it takes
+    no packages, and loads and unloads nothing on request.
+    """
 
     models: Models
-    store: Store
+    store: Store | None
     scheduler: Scheduler
     access: Access
-    description: Description
+    description: Description | None
     draining: Callable[[], bool] = field(default=lambda: False, repr=False)
 
     def answer(self, request: Request) -> Response | Prepared:
@@ -81,6 +87,8 @@ class Routes:
         found = next((route for route in known if route.method == request.method), None)
         if found is None:
             return _no_route(request, known)
+        if self.store is None and _is_for_accelerators(found):
+            raise AcceleratorDenied("this server's models are fixed; start it with other packages")
         if found.rights is not None:
             self.access.demand(found.rights, request.header("authorization"))
         match = found.pattern.fullmatch(request.path)
@@ -90,6 +98,10 @@ class Routes:
     def model(self, name: str) -> Model:
         """Return a resident model."""
         return self.models.find(name)
+
+
+def _is_for_accelerators(route: _Route) -> bool:
+    return route.rights is Rights.UPLOAD or route.pattern.pattern.startswith("v2/eipack/")
 
 
 def _no_route(request: Request, known: list[_Route]) -> Response:
@@ -128,6 +140,14 @@ def _ready(routes: Routes, request: Request, parts: Mapping[str, str]) -> Respon
 
 @_route("GET", "v2", Rights.INFER)
 def _server(routes: Routes, request: Request, parts: Mapping[str, str]) -> Response:
+    if routes.description is None:
+        return _json(
+            {
+                "name": FIXED_SERVER_NAME,
+                "version": metadata.version("eipack-eia"),
+                "extensions": list(FIXED_EXTENSIONS),
+            }
+        )
     return _json(
         {
             "name": SERVER_NAME,
@@ -166,7 +186,7 @@ def _model(routes: Routes, request: Request, parts: Mapping[str, str]) -> Respon
     return _json(
         {
             "name": model.name,
-            "versions": [_VERSION],
+            "versions": [VERSION],
             "platform": f"eipack_{model.record.kind}",
             "inputs": [oip.describe(spec) for spec in signature.inputs],
             "outputs": [oip.describe(spec) for spec in signature.outputs],
@@ -190,8 +210,8 @@ def _infer(routes: Routes, request: Request, parts: Mapping[str, str]) -> Prepar
 
 
 def _check_version(parts: Mapping[str, str]) -> None:
-    if parts.get("version") not in (None, _VERSION):
-        raise ProgramNotFound(f"model {parts['name']!r} has version {_VERSION} alone")
+    if parts.get("version") not in (None, VERSION):
+        raise ProgramNotFound(f"model {parts['name']!r} has version {VERSION} alone")
 
 
 @_route("GET", "v2/models/{name}(?:/versions/{version})?/stats", Rights.INFER)
@@ -210,7 +230,7 @@ def _statistics(model: Model) -> dict[str, Any]:
 
     return {
         "name": model.name,
-        "version": _VERSION,
+        "version": VERSION,
         "last_inference": found.last_inference_ms,
         "inference_count": count,
         "execution_count": count - found.joined,
@@ -241,7 +261,7 @@ def _index(routes: Routes, request: Request, parts: Mapping[str, str]) -> Respon
     listed = []
     for known in routes.models.known():
         if known.name in resident:
-            listed.append({"name": known.name, "version": _VERSION, "state": "READY", "reason": ""})
+            listed.append({"name": known.name, "version": VERSION, "state": "READY", "reason": ""})
         elif not ready_only:
             listed.append(
                 {"name": known.name, "state": "UNAVAILABLE", "reason": "it is not loaded"}
@@ -274,7 +294,7 @@ def _begin(routes: Routes, request: Request, parts: Mapping[str, str]) -> Respon
         raise ProtocolError("an upload begins with a manifest and its signings")
     if not all(isinstance(text, str) for text in signings.values()):
         raise ProtocolError("a signing is a text")
-    offer = routes.store.begin(
+    offer = _store(routes).begin(
         manifest.encode(), {name: text.encode() for name, text in signings.items()}
     )
     missing = [{"digest": m.digest, "size": m.size, "have": m.have} for m in offer.missing]
@@ -286,13 +306,18 @@ def _blob(routes: Routes, request: Request, parts: Mapping[str, str]) -> Respons
     offset = request.query.get("offset", "0")
     if not (offset.isascii() and offset.isdigit()):
         raise ProtocolError(f"offset {offset[:40]!r} is no number")
-    return _json({"have": routes.store.append(parts["digest"], int(offset[:20]), request.body)})
+    return _json({"have": _store(routes).append(parts["digest"], int(offset[:20]), request.body)})
 
 
 @_route("POST", "v2/eipack/packages/{package}/commit", Rights.UPLOAD)
 def _commit(routes: Routes, request: Request, parts: Mapping[str, str]) -> Response:
-    routes.store.commit(parts["package"])
+    _store(routes).commit(parts["package"])
     return _json({"package": parts["package"]})
+
+
+def _store(routes: Routes) -> Store:
+    assert routes.store is not None  # noqa: S101 - `answer` lets nobody come here without one
+    return routes.store
 
 
 @_route("POST", "v2/eipack/sessions", Rights.INFER)

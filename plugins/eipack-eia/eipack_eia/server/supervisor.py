@@ -1,6 +1,7 @@
-"""The process behind `eipack eia serve`: it listens, starts a process a slice, and restarts it.
+"""The process behind `eipack eia serve` and `eipack serve`.
 
-The sockets are its own, so that clients can connect while a process is started anew.
+It listens, starts a process a slice, and restarts it. The sockets are its own, so that clients can
+connect while a process is started anew.
 """
 
 from __future__ import annotations
@@ -32,8 +33,10 @@ _LONGEST_PAUSE_S: Final = 10.0
 _POLL_S: Final = 0.1
 
 
-def listen_at(endpoint: Endpoint) -> tuple[socket.socket, Endpoint]:
+def listen_at(endpoint: Endpoint, option: str = "--listen") -> tuple[socket.socket, Endpoint]:
     """Listen, and say where: port 0 becomes the one that was free.
+
+    `option` is what the address was chosen by.
 
     Raises:
         AcceleratorUnavailable: The address is taken, or is none of this host.
@@ -47,7 +50,7 @@ def listen_at(endpoint: Endpoint) -> tuple[socket.socket, Endpoint]:
     except OSError as error:
         listening.close()
         raise AcceleratorUnavailable(
-            f"cannot listen at {endpoint}: {error.strerror}; choose another --listen"
+            f"cannot listen at {endpoint}: {error.strerror}; choose another {option}"
         ) from error
     return listening, evolve(endpoint, port=listening.getsockname()[1])
 
@@ -79,7 +82,7 @@ class Slice:
         """Start the process and wait until it serves.
 
         Raises:
-            AcceleratorUnavailable: It ended before it did; it has said why.
+            AcceleratorUnavailable: It ended before it did, and why.
         """
         environment = os.environ | environment_for(
             self.settings.size, Target.parse(self.settings.on)
@@ -98,9 +101,11 @@ class Slice:
         # Left open: that it ends is how the process learns that this one is gone.
         self.process.stdin.write(self.settings.to_json() + b"\n")
         self.process.stdin.flush()
-        if self.process.stdout.readline() != READY:
+        said = self.process.stdout.readline()
+        if said != READY:
             self.process.wait(_START_S)
-            raise AcceleratorUnavailable("the accelerator did not start")
+            reason = said.decode("utf-8", "replace").strip() or "it ended, and has said why above"
+            raise AcceleratorUnavailable(f"cannot start {self.settings.command}: {reason}")
 
     def tend(self, say: Callable[[str], None]) -> None:
         """Start the process anew if it has ended, later each time that it ends early."""
@@ -114,7 +119,8 @@ class Slice:
         if self.process is None and now >= self._next:
             try:
                 self.start()
-            except (AcceleratorUnavailable, OSError):
+            except (AcceleratorUnavailable, OSError) as error:
+                say(str(error))
                 self._next = now + _LONGEST_PAUSE_S
 
     def stop(self) -> None:
