@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ else:
     ParamType = click.ParamType  # older releases of click know no type argument
 
 
+_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0}
+
+
 class TargetType(ParamType):
     """A target, `device[+engine][:ordinal]`."""
 
@@ -27,6 +31,21 @@ class TargetType(ParamType):
             return Target.parse(value)
         except TargetSyntaxError as error:
             self.fail(str(error), param, ctx)
+
+
+class DurationType(ParamType):
+    """A time such as `60s`, `2m` or `90`, in seconds."""
+
+    name = "TIME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read the text."""
+        if isinstance(value, float):
+            return value
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|)", value)
+        if match is None or not float(match[1]):
+            self.fail(f"{value!r}; write for example 60s or 2m", param, ctx)
+        return float(match[1]) * _SECONDS[match[2]]
 
 
 FILE = click.Path(path_type=Path)

@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+from eipack.measuring.benchmarking import benchmark
 from eipack.measuring.environment import Environment
-from eipack.measuring.race import benchmark
-from eipack.measuring.report import Report, Row
+from eipack.measuring.report import Noise, Parts, Report, Resources, Row, Settings, WarmUp
+from eipack.measuring.scenario import Scenario
 
-__all__ = ["Environment", "Report", "Row", "benchmark"]
+__all__ = [
+    "Environment",
+    "Noise",
+    "Parts",
+    "Report",
+    "Resources",
+    "Row",
+    "Scenario",
+    "Settings",
+    "WarmUp",
+    "benchmark",
+]

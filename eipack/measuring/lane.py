@@ -1,177 +1,151 @@
-"""One program on one target, while it is measured."""
+"""A row while it is measured: its warm-up, its turns, and what they gave."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from statistics import median
-from time import perf_counter_ns
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import Final
 
-from attrs import frozen
+from attrs import define, field
 
-from eipack.backend import Precision
-from eipack.errors import (
-    BackendError,
-    DependencyMissing,
-    EipackError,
-    PackageChanged,
-    ParityFailed,
-    ProgramNotFound,
-)
-from eipack.measuring.environment import manifest_digest
-from eipack.measuring.loop import time_calls
-from eipack.measuring.report import NS_PER_MS, Row, mean_ms, percentile_ms
-from eipack.target import Target
+from eipack.children import Lost
+from eipack.measuring.entrant import PATIENCE_S, Entrant
+from eipack.measuring.plan import Plan, Turns, lead_of, pace_of
+from eipack.measuring.report import Parts, Resources, Row, WarmUp
+from eipack.measuring.scenario import Scenario
 
-if TYPE_CHECKING:
-    from eipack.package import Package
-    from eipack.session import Session
-    from eipack.trust import Trust
-
-Arguments = tuple[Sequence[Any], Mapping[str, Any]]
-
-_THIS_LANE_ALONE = (BackendError, DependencyMissing, ParityFailed, ProgramNotFound)
-"""What speaks of a target or a program; any other error speaks of the package or the caller."""
-_WARM_UP_CALLS = 20
-_WARM_UP_NS = 1_000_000_000
+_CERTAINLY: Final = 10.0
+"""How many times as long as they took so far, calls may take before a process counts as hanging."""
+_WARM_UP_S: Final = 30.0
+_FIGURES_S: Final = 10.0
+_SEEDS: Final = 1 << 20
 
 
-@frozen
-class Asked:
-    """What every lane's session is asked for, as `eipack.load` takes it."""
-
-    precision: Precision = "float32"
-    threads: int | None = None
-    options: Mapping[str, Mapping[str, Any]] | None = None
-
-
+@define(eq=False)
 class Lane:
-    """Load, check, warm up and time one program; a failure ends the lane and no other."""
+    """A scenario of an entrant; a failure ends this lane, and with the process all of its lanes."""
 
-    def __init__(self, target: Target, program: str | None, asked: Asked) -> None:
-        self.target = target
-        self._asked = asked
-        self.failure: EipackError | None = None
-        self.samples: list[int] = []
-        self.typical_ns = 0.0
-        self._program = program
-        self._session: Session | None = None
-        self._device = ""
-        self._load_ns = 0
-        self._first_ns = 0
-        self._discarded = 0
+    entrant: Entrant
+    number: int
+    scenario: Scenario
+    lost: Lost | None = None
+    warm_up: WarmUp | None = None
+    cut: Turns = field(factory=lambda: Turns(1))
+    pace_ns: float = 0.0
+    rows_per_call: int | None = None
+    samples_ns: list[int] = field(factory=list)
+    began_ns: list[int] = field(factory=list)
+    turns: list[int] = field(factory=list)
+    elapsed_ns: int = 0
+    discarded: int = 1  # the call whose outputs are checked
+    unanswered: int = 0
+    parts: Parts | None = None
+    resources: Resources = field(factory=Resources)
 
-    def enter(self, package: Package, arguments: Arguments, trust: Trust) -> None:
-        """Load from the file anew, make the first call, and hold the outputs to the recorded ones.
+    @property
+    def failure(self) -> Lost | None:
+        """Why there are no figures, None if there are."""
+        return self.lost or self.entrant.lost
 
-        Raises:
-            PackageChanged: The file is not the package any more.
-        """
+    @property
+    def share(self) -> float:
+        """How much of its measuring is done."""
+        return len(self.turns) / self.cut.count
+
+    def settle(self, plan: Plan) -> None:
+        """Warm up, and cut the measuring into turns by how long calls take then."""
+        within_s = PATIENCE_S + _WARM_UP_S + _CERTAINLY * (self.entrant.first_ms or 0.0) / 1e3
         try:
-            self._session = self._load(package, trust)
-            self._first_ns = time_calls(self._session, *arguments, 1)[0]
-            if self._session.info.loss is None:  # else it was held to its precision's already
-                self._check(package, self._session)
-        except _THIS_LANE_ALONE as error:
-            self.failure = error
+            found = self.entrant.ask("settle", within_s, row=self.number)
+        except Lost as lost:
+            self.lost = lost
+            return
+        self.warm_up = WarmUp(found["calls"], found["ms"], found["settled"])
+        self.discarded += found["calls"]
+        self.rows_per_call = found["rows"]
+        self.pace_ns = pace_of(self.scenario, found["pace_ns"])
+        self.cut = Turns.of(plan, self.scenario, self.pace_ns)
 
-    def _load(self, package: Package, trust: Trust) -> Session:
-        from eipack.loading import load
-        from eipack.registry import is_auto, locate
-        from eipack.tuning.choosing import default_of
-
-        # Importing a plugin and its engine is no part of loading a package.
-        plugin, place = locate(default_of(self.target) if is_auto(self.target) else self.target)
-        names = {device.target: device.name for device in plugin.devices()}
-        self._device = names.get(place, "")
-        start = perf_counter_ns()
-        session = load(
-            package.path,
-            self.target,
-            program=self._program,
-            trust=trust,
-            precision=self._asked.precision,
-            threads=self._asked.threads,
-            options=self._asked.options,
-        )
-        self._load_ns = perf_counter_ns() - start
-        if manifest_digest(session.package) != manifest_digest(package):
-            session.close()
-            raise PackageChanged(f"{package.path} is another package now; benchmark it again")
-        return session
-
-    def _check(self, package: Package, session: Session) -> None:
-        from eipack.parity.tolerance import compare
-        from eipack.tree import flatten
-
-        inputs, expected = package.samples()
-        args, kwargs = package.signature.nest(inputs)
-        actual = flatten(package.signature.output_tree, session(*args, **kwargs))
-        self._discarded += 1
-        for spec, want, got in zip(package.signature.outputs, expected, actual, strict=True):
-            difference = compare(want, got)
-            if not difference.agrees:
-                reason = difference.reason or f"it differs by {difference.max_abs:.3g}"
-                raise ParityFailed(
-                    f"output {spec.name!r} of {session.program.id} on {session.target} is not the "
-                    f"recorded one: {reason}",
-                    output=spec.name,
-                    max_abs=difference.max_abs,
-                )
-
-    def warm_up(self, arguments: Arguments, calls: int) -> None:
-        """Make up to 20 calls, or as many as 1 s and `calls` allow, that do not count."""
-        spent: list[int] = []
-        while sum(spent) < _WARM_UP_NS and len(spent) < min(calls, _WARM_UP_CALLS):
-            timed = self._time(arguments, 1)
-            if not timed:
-                return
-            spent += timed
-        self._discarded += len(spent)
-        self.typical_ns = median(spent)
-
-    def take_turn(self, arguments: Arguments, count: int, *, lead_in: bool) -> None:
-        """Time `count` calls, after one that does not count where a lead-in is wanted."""
-        if lead_in:
-            self._discarded += len(self._time(arguments, 1))
-        self.samples += self._time(arguments, count)
-
-    def _time(self, arguments: Arguments, count: int) -> list[int]:
-        if self._session is None or self.failure is not None:
-            return []
+    def take_turn(self, plan: Plan, *, shared: bool) -> None:
+        """Have calls timed; `shared` if somebody else had a turn since the last one."""
+        calls = self.cut.calls
+        if calls is not None:
+            calls = min(calls, (plan.calls or calls) - len(self.samples_ns))
+        needed_s = self.cut.seconds or (calls or 1) * self.pace_ns / 1e9
         try:
-            return time_calls(self._session, *arguments, count)
-        except _THIS_LANE_ALONE as error:
-            self.failure = error
-            return []
+            found = self.entrant.ask(
+                "turn",
+                PATIENCE_S + _CERTAINLY * needed_s,
+                row=self.number,
+                calls=calls,
+                seconds=self.cut.seconds,
+                seed=plan.seed * _SEEDS + len(self.turns),
+                lead=lead_of(self.scenario, self.pace_ns, shared=shared),
+            )
+        except Lost as lost:
+            self.lost = lost
+            return
+        self.samples_ns += found["samples_ns"]
+        self.began_ns += found["began_ns"]
+        self.turns.append(len(found["samples_ns"]))
+        self.elapsed_ns += found["elapsed_ns"]
+        self.discarded += found["discarded"]
+        self.unanswered += found["unanswered"]
 
-    def leave(self) -> None:
-        """Close the session."""
-        if self._session is not None:
-            self._session.close()
+    def finish(self) -> None:
+        """Ask what the calls took beside time."""
+        if self.failure is not None:
+            return
+        with suppress(Lost):  # the calls are measured, whatever becomes of the process now
+            found = self.entrant.ask("figures", _FIGURES_S, row=self.number)
+            self.resources = Resources(**found["resources"])
+            self.parts = None if found["parts"] is None else Parts(**found["parts"])
 
-    def row(self) -> Row:
-        """Return what was found."""
-        if self.failure is not None or self._session is None:
-            return Row(str(self.target), self._program, error=str(self.failure))
-        record = self._session.program
+    def row(self, precision: str, began_ns: int) -> Row:
+        """Return what was found; the run began at `began_ns`."""
+        from attrs import asdict
+
+        from eipack.statistics.summary import summarize
+
+        entrant, origin = self.entrant, self.entrant.origin
+        if self.failure is not None or origin is None:
+            return self._failed()
+        answered_per_s = (len(self.samples_ns) - self.unanswered) / max(self.elapsed_ns, 1) * 1e9
+        rows = self.rows_per_call
         return Row(
-            target=str(self.target),
-            program=record.id,
-            ran_on=str(self._session.target),
-            device=self._device,
-            kind=record.kind,
-            method=record.method,
-            calls=len(self.samples),
-            discarded=self._discarded,
-            load_ms=self._load_ns / NS_PER_MS,
-            first_ms=self._first_ns / NS_PER_MS,
-            precision=self._asked.precision,
-            threads=self._session.info.threads,
-            loss=None if self._session.info.loss is None else self._session.info.loss.relative,
-            samples_ns=tuple(self.samples),
-            mean_ms=mean_ms(self.samples),
-            p50_ms=percentile_ms(self.samples, 50),
-            p90_ms=percentile_ms(self.samples, 90),
-            p95_ms=percentile_ms(self.samples, 95),
+            target=str(entrant.target),
+            program=origin.program,
+            scenario=self.scenario,
+            ran_on=origin.ran_on,
+            device=origin.device,
+            accelerator=origin.accelerator,
+            kind=origin.kind,
+            method=origin.method,
+            precision=precision,
+            threads=origin.threads,
+            loss=origin.loss,
+            cold_start_ms=entrant.cold_start_ms,
+            load_ms=entrant.load_ms,
+            first_ms=entrant.first_ms,
+            warm_up=self.warm_up,
+            calls=len(self.samples_ns),
+            discarded=self.discarded,
+            **asdict(summarize(self.samples_ns, self.turns)),
+            calls_per_s=answered_per_s,
+            rows_per_s=None if rows is None else rows * answered_per_s,
+            unanswered=self.unanswered,
+            resources=self.resources,
+            parts=self.parts,
+            samples_ns=tuple(self.samples_ns),
+            began_ns=tuple(began - began_ns for began in self.began_ns),
+            turns=tuple(self.turns),
+        )
+
+    def _failed(self) -> Row:
+        failure = self.failure or Lost("failed", "it was not measured")
+        return Row(
+            str(self.entrant.target),
+            self.entrant.program,
+            self.scenario,
+            error=failure.reason,
+            wrong=failure.verdict == "wrong",
         )

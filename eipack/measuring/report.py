@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 
 from attrs import field, frozen
 
-from eipack.errors import EipackError
+from eipack.errors import ReportRefused
 from eipack.measuring.environment import Environment
 from eipack.measuring.scenario import Scenario
 
@@ -19,7 +19,7 @@ Interval = tuple[float, float | None]
 
 @frozen
 class WarmUp:
-    """How long a session took to settle: `calls` of `ms` in all, or it had not `settled` by then."""
+    """How long a session took to settle: `calls` in `ms`; it may not have `settled` by then."""
 
     calls: int
     ms: float
@@ -32,8 +32,8 @@ class Resources:
 
     `cpu_ms` is processor time of the whole process for each call, `host_peak_bytes` the largest
     resident memory of the process (its own, and pages that it maps), `host_bytes` what loading and
-    calling added to it, `device_peak_bytes` the most that was in use on the device for this process,
-    `device_utilisation` the share of time in which the device was busy (0 to 1).
+    calling added to it, `device_peak_bytes` the most that was in use on the device for this
+    process, `device_utilisation` the share of time in which the device was busy (0 to 1).
     """
 
     cpu_ms: float | None = None
@@ -65,15 +65,17 @@ class Row:
     `intervals` has 95 % confidence intervals of the figures by their names, `conservative_ms`
     what MLPerf's early stopping would report, by the same names (None: too few calls). `stable`
     is False where latencies drifted during the run. `calls_per_s` counts calls while the
-    scenario ran, `rows_per_s` rows of the batch dimension. `samples_ns` are the latencies, in the order in
-    which they were made, `began_ns` when each began (an open loop's: arrived), since the run's start.
-    `threads` are those that a call takes of the process's, `loss` is what a precision below
-    float32 costs.
+    scenario ran, `rows_per_s` rows of the batch dimension, both of them without the `unanswered`:
+    calls of an overloaded open loop that had not begun when a turn ended, whose latencies are how
+    long they had waited by then. `samples_ns` are the latencies in the order in which they were
+    made, `began_ns` when each began (an open loop's: arrived) since the run's start, and `turns`
+    how many of them each turn had. `threads` are those that a call takes of the process's, `loss`
+    is what a precision below float32 costs.
     """
 
     target: str
     program: str | None = None
-    scenario: Scenario = Scenario()
+    scenario: Scenario = field(factory=Scenario)
     ran_on: str | None = None
     device: str | None = None
     accelerator: str | None = None
@@ -100,10 +102,12 @@ class Row:
     stable: bool | None = None
     calls_per_s: float | None = None
     rows_per_s: float | None = None
-    resources: Resources = Resources()
+    unanswered: int = 0
+    resources: Resources = field(factory=Resources)
     parts: Parts | None = None
     samples_ns: tuple[int, ...] = ()
     began_ns: tuple[int, ...] = ()
+    turns: tuple[int, ...] = ()
 
 
 @frozen
@@ -160,18 +164,24 @@ class Report:
         """Read what `to_json` wrote.
 
         Raises:
-            EipackError: It is no report, or one of a later eipack.
+            ReportRefused: It is no report, or one of another version of the schema.
         """
         import msgspec
 
         try:
             version = msgspec.json.decode(data, type=dict[str, Any]).get("schema_version")
-            if isinstance(version, int) and version > SCHEMA_VERSION:
-                raise EipackError(
+            if isinstance(version, int) and version != SCHEMA_VERSION:
+                raise ReportRefused(
                     f"the report has schema version {version}, this eipack reads "
-                    f"{SCHEMA_VERSION}; update eipack: pip install -U eipack",
+                    f"{SCHEMA_VERSION}; {_remedy(version)}",
                     version=version,
                 )
             return msgspec.json.decode(data, type=cls)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise EipackError(f"this is no report of `eipack bench`: {error}") from error
+            raise ReportRefused(f"this is no report of `eipack bench`: {error}") from error
+
+
+def _remedy(version: int) -> str:
+    if version > SCHEMA_VERSION:
+        return "update eipack: pip install -U eipack"
+    return "measure again with this eipack"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _LOG_FROM: Final = 10
+_LOG_TO: Final = 50
 
 
 @frozen
@@ -42,9 +43,13 @@ class Span:
 
     @classmethod
     def over(cls, lows: Sequence[float], highs: Sequence[float], middles: Sequence[float]) -> Span:
-        """Return the span of values; logarithmic where middles differ by more than 10x."""
+        """Return the span of values; logarithmic where they differ much.
+
+        That is where middles differ by more than 10x, or the axis would reach to 50x of one.
+        """
         low, high = min(lows), max(highs)
-        if min(middles) > 0 and low > 0 and max(middles) > _LOG_FROM * min(middles):
+        far = max(middles) > _LOG_FROM * min(middles) or high > _LOG_TO * min(middles)
+        if min(middles) > 0 and low > 0 and far:
             return cls(low * 0.9, high * 1.12, log=True)
         if low < 0.5 * high:
             return cls(0.0, high * 1.04 or 1.0, log=False)

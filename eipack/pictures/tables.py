@@ -36,7 +36,7 @@ def _marked(report: Report) -> dict[int, list[tuple[str, str]]]:
         if id(row) in fastest:
             told[at] = [("fastest", "good")]
         elif id(row) in ties:
-            told[at] = [("tie with the fastest", "good")]
+            told[at] = [("tie", "good")]
     return told
 
 

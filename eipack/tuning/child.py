@@ -1,35 +1,26 @@
 """The process in which one candidate is loaded, checked and timed: `python -m eipack.tuning.child`.
 
-It reads a request a line on stdin and answers each with a line of JSON on what was stdout; whatever
-else writes to stdout writes to stderr. It ends when stdin does, even in the middle of a call.
+`eipack.children` has how it is asked, and how it ends.
 """
 
 from __future__ import annotations
 
-import ctypes
 import gc
-import json
-import os
-import signal
-import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Thread
 from time import perf_counter
-from typing import Any, TextIO
+from typing import Any
 
-from eipack.errors import EipackError, ParityFailed
+from eipack.children import serve
+from eipack.errors import EipackError
 from eipack.loading import load
 from eipack.measuring.environment import manifest_digest
 from eipack.measuring.loop import time_calls
-from eipack.session import Session, reason_of
+from eipack.session import Session
 from eipack.tuning import trials
 
 Answer = dict[str, Any]
 _FEWEST_CALLS = 3
-_PR_SET_PDEATHSIG = 1
 
 
 class Worker:
@@ -94,56 +85,5 @@ class Worker:
         return self._session
 
 
-def main() -> None:
-    """Answer requests until there are no more."""
-    _end_with_parent()
-    answers = _own_stdout()
-    requests: SimpleQueue[dict[str, Any]] = SimpleQueue()
-    Thread(target=_read, args=(os.dup(0), requests), daemon=True).start()
-    _silence_stdin()
-    worker = Worker()
-    while True:
-        asked = requests.get()
-        try:
-            answer = getattr(worker, asked["do"])(asked)
-        except ParityFailed as error:
-            answer = {"error": str(error), "verdict": "wrong"}
-        except Exception as error:  # noqa: BLE001 - every failure is a candidate's, and is told
-            answer = {"error": _said(error), "verdict": "failed"}
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
-
-
-def _said(error: Exception) -> str:
-    return str(error) if isinstance(error, EipackError) else reason_of(error)
-
-
-def _own_stdout() -> TextIO:
-    """Keep stdout for answers, and send what engines print to stderr."""
-    own = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    sys.stdout = sys.stderr
-    return own
-
-
-def _end_with_parent() -> None:
-    """Have the kernel end this process with whoever started it, even while it is stopped."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _silence_stdin() -> None:
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-
-
-def _read(descriptor: int, requests: SimpleQueue[dict[str, Any]]) -> None:
-    with os.fdopen(descriptor, encoding="utf-8") as lines:
-        for line in lines:
-            requests.put(json.loads(line))
-    os._exit(0)  # whoever asked is gone, or wants nothing more
-
-
 if __name__ == "__main__":
-    main()
+    serve(Worker())

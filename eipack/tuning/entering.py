@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import define, evolve
 
+from eipack.children import Child, Lost
 from eipack.measuring.environment import manifest_digest
 from eipack.tuning.candidates import Candidate
-from eipack.tuning.process import Child, Lost
 from eipack.tuning.race import Lane, may_replace
 from eipack.tuning.record import Row
 
@@ -95,7 +95,8 @@ class Entering:
         self._plain = entrant.row
         self._look(entrant)
         if not any(lane.running for lane in self.lanes):
-            raise Lost(self.lanes[0].row.verdict, self.lanes[0].row.reason)
+            row = self.lanes[0].row
+            raise Lost("wrong" if row.verdict == "wrong" else "failed", row.reason)
         slowest = max(max(lane.samples) for lane in self.lanes) / 1e9
         self._limit_s = _TURN_LIMIT_S + 4 * _MUCH_SLOWER * slowest
 
@@ -167,7 +168,7 @@ class Entering:
         return entrant
 
     def _new(self) -> Child:
-        child = Child(self._folder)
+        child = Child("eipack.tuning.child", self._folder)
         self._children.append(child)
         return child
 

@@ -9,9 +9,9 @@ from typing import Final
 
 from attrs import define, evolve, field
 
-from eipack.statistics.percentiles import NS_PER_MS, percentile_ms
+from eipack.children import Child, Lost
 from eipack.parity.precision import ALLOWED
-from eipack.tuning.process import Child, Lost
+from eipack.statistics.percentiles import NS_PER_MS, percentile_ms
 from eipack.tuning.record import Row
 
 TURN_S: Final = 0.25

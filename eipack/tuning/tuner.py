@@ -16,17 +16,16 @@ from typing import TYPE_CHECKING, Any, get_args
 from attrs import evolve
 
 from eipack.backend import Precision
+from eipack.children import Lost, key_files
 from eipack.errors import ExecutionFailed, KeyUnavailable
 from eipack.measuring.environment import manifest_digest
 from eipack.parity.batches import batch_dim, why_no_batch
 from eipack.registry import locate, names
 from eipack.target import Target
-from eipack.trust import resolve
 from eipack.tuning.candidates import Allowed, Candidate, default_threads, others, places, plain
 from eipack.tuning.choosing import best
 from eipack.tuning.entering import Entering
 from eipack.tuning.machine import Machine, this_machine
-from eipack.tuning.process import Lost
 from eipack.tuning.race import race
 from eipack.tuning.record import Objective, Record, Row, keep
 
@@ -101,7 +100,7 @@ def tune(
             options or {},
         )
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="eipack-")))
-        entering = Entering(opened, folder, _keys(trust, folder), batches)
+        entering = Entering(opened, folder, key_files(trust, folder), batches)
         stack.callback(entering.end)
         date, began = datetime.now(UTC).isoformat(timespec="seconds"), monotonic()
         tell = progress or (lambda *_: None)
@@ -227,17 +226,6 @@ def _batches(signature: Signature, objective: Objective) -> list[dict[str, int]]
     top = _LARGEST_BATCH if batch.max is None else min(batch.max, _LARGEST_BATCH)
     powers = [2**n for n in range(top.bit_length()) if batch.min <= 2**n <= top]
     return [{batch.name: size} for size in powers or [batch.min]]
-
-
-def _keys(trust: Trust, folder: Path) -> list[str] | None:
-    """Write the keys that are trusted to files, for processes that cannot be given objects."""
-    if trust is None:
-        return None
-    paths = [folder / f"key-{number}.pem" for number in range(len(resolve(trust)))]
-    for path, key in zip(paths, resolve(trust), strict=True):
-        path.write_text(key.pem, encoding="ascii")
-        path.chmod(0o600)
-    return [str(path) for path in paths]
 
 
 def _machine(there: Sequence[Target]) -> Machine:

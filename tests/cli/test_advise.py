@@ -131,7 +131,9 @@ def test_no_report_is_wrong_use(eipack: Eipack) -> None:
 
 
 def test_a_file_that_is_not_there_is_one_line(eipack: Eipack) -> None:
-    assert_one_line(eipack("advise", "none.json"), 1, "cannot read none.json: there is no such file")
+    assert_one_line(
+        eipack("advise", "none.json"), 1, "cannot read none.json: there is no such file"
+    )
 
 
 def test_a_file_that_is_no_report_is_one_line(eipack: Eipack, workplace: Path) -> None:

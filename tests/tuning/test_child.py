@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from eipack.tuning.process import Child, Lost
+from eipack.children import Child, Lost
 
 
 @pytest.fixture
 def child(tmp_path: Path, engines: None) -> Iterator[Child]:
-    started = Child(tmp_path)
+    started = Child("eipack.tuning.child", tmp_path)
     yield started
     started.end()
 

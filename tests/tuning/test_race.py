@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from eipack.tuning.process import Child, Lost
+from eipack.children import Child, Lost
 from eipack.tuning.race import Lane, drop, median_interval, race
 from eipack.tuning.record import Row
 

@@ -1,123 +1,119 @@
-"""`eipack bench`: how long a call takes, on each target and by each program."""
+"""`eipack bench`: how long a call takes, on each target, by each program, in each scenario."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from eipack.cli.arguments import FILE, TargetType, example, package_file, refuse_overwriting
+from eipack.cli.arguments import example, package_file
+from eipack.cli.bench_options import (
+    STDOUT,
+    benchmark_words,
+    check_files,
+    check_words,
+    limits_of,
+    measuring_options,
+    places,
+)
 from eipack.cli.engine import EngineOption, asked, engine_options
-from eipack.cli.printing import note, plural, print_table, printable_json
+from eipack.cli.printing import note, printable_json
 from eipack.cli.progress import counting
+from eipack.errors import EipackError
 
 if TYPE_CHECKING:
-    from eipack.measuring import Report, Row
+    from eipack.measuring import Report
+    from eipack.statistics.limits import Checked
     from eipack.target import Target
-
-_STDOUT = Path("-")
-_FIGURES = ("load_ms", "first_ms", "mean_ms", "p50_ms", "p90_ms", "p95_ms")
 
 
 @click.command(
-    epilog=example("eipack bench resnet18.eipack --target cpu --program trace --program script")
+    epilog=example(
+        "eipack bench resnet18.eipack --target cpu --program trace --program script",
+        "eipack bench resnet18.eipack --target cpu --target eia:0 --p90-ms 15 --json report.json",
+        "eipack bench resnet18.eipack --until-stable --concurrency 1,2,4 --rate 20,50",
+    )
 )
 @package_file
-@click.option(
-    "--target",
-    "targets",
-    type=TargetType(),
-    multiple=True,
-    metavar="TARGET",
-    help="Where to run (repeatable); by default cpu.",
-)
-@click.option(
-    "--program",
-    "programs",
-    multiple=True,
-    metavar="PROGRAM",
-    help="A program's id, kind or method (repeatable); by default each target's choice.",
-)
-@click.option(
-    "--calls",
-    type=click.IntRange(min=1),
-    default=1000,
-    show_default=True,
-    help="How many calls to time, after the first one and those that warm up.",
-)
-@click.option(
-    "--json",
-    "report_file",
-    type=FILE,
-    metavar="FILE",
-    help="Write the whole report there, each sample included; - prints it in place of the table.",
-)
-@click.option("--force", is_flag=True, help="Replace the report file if it is there.")
+@places
+@measuring_options
 @engine_options
 @click.pass_context
 def bench(
     ctx: click.Context,
+    /,
     file: Path,
     targets: tuple[Target, ...],
     programs: tuple[str, ...],
-    calls: int,
     report_file: Path | None,
+    plot: Path | None,
+    html: Path | None,
     force: bool,
     precision: str,
     threads: int | None,
     of_engine: tuple[EngineOption, ...],
+    **how: Any,
 ) -> None:
     """Time a package on each target, by each program.
 
-    The inputs are the package's own samples, and all that is timed takes turns, so that what slows
-    the machine slows all of it. A target or program that cannot run here is a line on stderr, and
-    the exit code is then 1.
+    The inputs are the package's own samples. Each target and program has a process of its own,
+    and all that is timed takes turns, so that what slows the machine slows all of it. A target
+    or program that cannot run here is a line on stderr, and the exit code is then 1; it is 1 too
+    where there are limits and no row is known to keep them.
     """
-    if report_file is not None and report_file != _STDOUT:
-        refuse_overwriting(report_file, force=force)
-    with counting("timing calls") as progress:
+    session = asked(precision, threads, of_engine)
+    check_words(ctx)
+    check_files(ctx, (report_file, plot, html), force=force)
+    if how["mlperf"] is not None:
+        from eipack.cli.bench_mlperf import run_loadgen
+
+        run_loadgen(ctx, file, session, report_file)
+        return
+    with counting("timing calls" if how["duration_s"] is None else "timing, ms") as progress:
         import eipack
 
-        report = eipack.benchmark(
-            file,
-            targets or ("cpu",),
-            programs=programs or None,
-            calls=calls,
-            progress=progress,
-            **asked(precision, threads, of_engine),
-        )
-    if report_file == _STDOUT:
-        click.echo(printable_json(report.to_json().decode()), nl=False)
-    else:
-        print_report(report)
-        if report_file is not None:
-            _write(report, report_file)
+        try:
+            report = eipack.benchmark(
+                file,
+                targets or ("cpu",),
+                programs=programs or None,
+                progress=progress,
+                **benchmark_words(how),
+                **session,
+            )
+        except ValueError as error:
+            if isinstance(error, EipackError):
+                raise
+            raise click.UsageError(str(error), ctx) from error
+    from eipack.measuring.verdicts import verdict_of
+
+    limits_ms = limits_of(how)
+    verdicts = [verdict_of(row, limits_ms) for row in report.rows] if limits_ms else []
+    _tell(report, verdicts, report_file)
+    _draw(report, plot, html, quiet=report_file == STDOUT)
     failed = [row for row in report.rows if row.error is not None]
-    for row in failed:
-        note(f"error: {row.target}: {row.error}")
-    if failed:
+    for line in dict.fromkeys(f"error: {row.target}: {row.error}" for row in failed):
+        note(line)
+    missed = bool(limits_ms) and not any(one and one.verdict == "pass" for one in verdicts)
+    if missed:
+        limits = " and ".join(f"{name} <= {limit:g}" for name, limit in limits_ms.items())
+        note(f"error: no row is known to keep {limits}")
+    if failed or missed:
         ctx.exit(1)
 
 
-def print_report(report: Report) -> None:
-    """Print the rows that have figures as a table, and where they were measured."""
-    headings = ("target", "program", *_FIGURES, "calls")
-    rows = [_cells(row) for row in report.rows if row.error is None]
-    print_table(headings, rows, right=(*_FIGURES, "calls"))
-    where = report.environment
-    threads = plural(where.threads, "torch thread")
-    click.echo(f"{where.machine}, {plural(where.cores, 'core')}, {threads}, torch {where.torch}")
+def _tell(report: Report, verdicts: Sequence[Checked | None], report_file: Path | None) -> None:
+    """Print the report as it is asked for, and write it."""
+    if report_file == STDOUT:
+        click.echo(printable_json(report.to_json().decode()), nl=False)
+        return
+    from eipack.cli.bench_table import print_report
 
-
-def _cells(row: Row) -> tuple[str, ...]:
-    figures = [getattr(row, figure) for figure in _FIGURES]
-    return (
-        row.ran_on or row.target,
-        row.program or "",
-        *("" if value is None else f"{value:.2f}" for value in figures),
-        f"{row.calls:,}",
-    )
+    print_report(report, verdicts)
+    if report_file is not None:
+        _write(report, report_file)
 
 
 def _write(report: Report, path: Path) -> None:
@@ -126,3 +122,17 @@ def _write(report: Report, path: Path) -> None:
     data = report.to_json()
     write_beside(path, lambda place: place.write_bytes(data))
     click.echo(f"report: {path}")
+
+
+def _draw(report: Report, plot: Path | None, html: Path | None, *, quiet: bool) -> None:
+    if plot is not None:
+        from eipack.pictures import latency
+
+        latency.draw(report, plot)
+    if html is not None:
+        from eipack.pictures import page
+
+        page.write(report, html)
+    for path in (plot, html):
+        if path is not None and not quiet:
+            click.echo(f"written: {path}")

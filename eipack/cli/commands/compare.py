@@ -73,7 +73,7 @@ def compare(
     different_packages: bool,
     as_json: bool,
 ) -> None:
-    """Say what changed from report A to report B of `eipack bench`, beyond noise.
+    """Say what changed between two reports, beyond noise.
 
     A figure is slower or faster where the 95 % interval of the change excludes no change, and the
     change exceeds what an A/A run calls noise. The exit code is 1 where a figure is slower by more

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from eipack.cli.arguments import ParamType, TargetType, as_json, example, package_file
+from eipack.cli.arguments import DurationType, TargetType, as_json, example, package_file
 from eipack.cli.printing import console, note, print_json, print_table
 from eipack.errors import EipackError
 from eipack.target import Target
@@ -20,25 +19,9 @@ from eipack.target import Target
 if TYPE_CHECKING:
     from eipack.tuning import Record, Row
 
-_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0}
 _PRECISIONS = ("float32", "bfloat16", "float16", "int8")
 _RIGHT = ("p50_ms", "calls", "speed-up", "loss", "threads", "batch", "rows/s")
 Progress = Callable[[str, float, float], None]
-
-
-class DurationType(ParamType):
-    """A time such as `60s`, `2m` or `90`, in seconds."""
-
-    name = "TIME"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Read the text."""
-        if isinstance(value, float):
-            return value
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|)", value)
-        if match is None or not float(match[1]):
-            self.fail(f"{value!r}; write for example 60s or 2m", param, ctx)
-        return float(match[1]) * _SECONDS[match[2]]
 
 
 @click.command(

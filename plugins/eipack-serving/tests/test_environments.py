@@ -19,12 +19,6 @@ def pinned(path: Path) -> dict[str, Requirement]:
     return {one.name.lower().replace("_", "-"): one for one in map(Requirement, lines)}
 
 
-def kserve_is_behind(path: Path) -> object:
-    """Mark the one contradiction that is known: KServe wants psutil below 6."""
-    marks = [pytest.mark.xfail(strict=False)] if path.stem == "kserve" else []
-    return pytest.param(path, marks=marks, id=path.stem)
-
-
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
 def test_everything_of_a_framework_is_pinned_to_one_version(path: Path) -> None:
     found = pinned(path)
@@ -42,7 +36,7 @@ def test_the_pinned_version_is_one_that_the_extra_allows(path: Path) -> None:
     assert asked.specifier.contains(version.version)
 
 
-@pytest.mark.parametrize("path", [kserve_is_behind(path) for path in FILES])
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
 def test_what_eipack_needs_goes_with_what_a_framework_pins(path: Path) -> None:
     pins = pinned(path)
     broken = []

@@ -11,10 +11,11 @@ import sys
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
-from time import monotonic
-from typing import Any, Final
+from time import monotonic, perf_counter_ns
+from typing import Any, Final, Literal
 
-from eipack.tuning.record import Verdict
+from eipack import errors
+from eipack.errors import EipackError
 
 _END_S: Final = 3.0
 _TAIL: Final = 4096
@@ -22,25 +23,43 @@ _numbers = count()
 
 
 class Lost(Exception):
-    """A candidate is out of the race; says why in one line."""
+    """What was asked for failed; says why in one line.
 
-    def __init__(self, verdict: Verdict, reason: str) -> None:
+    `verdict` is `wrong` where outputs were not the right ones. `error` is the child's own error, if
+    that was one of eipack's. `over` tells that the process is gone, or answers no more.
+    """
+
+    def __init__(
+        self,
+        verdict: Literal["failed", "wrong"],
+        reason: str,
+        error: EipackError | None = None,
+        *,
+        over: bool = False,
+    ) -> None:
         super().__init__(reason)
         self.verdict = verdict
         self.reason = reason
+        self.error = error
+        self.over = over
 
 
 class Child:
-    """One process of `eipack.tuning.child`; it starts at once, and imports while others work."""
+    """One process that runs a module which calls `serve`; it starts at once.
 
-    def __init__(self, folder: Path) -> None:
+    It imports while others work. `began_ns` is when it was started, by `perf_counter_ns`, whose
+    clock all processes of a machine share.
+    """
+
+    def __init__(self, module: str, folder: Path) -> None:
         self._log = folder / f"child-{next(_numbers)}.log"
-        with self._log.open("wb") as errors:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "eipack.tuning.child"],
+        self.began_ns = perf_counter_ns()
+        with self._log.open("wb") as said:
+            self._process = subprocess.Popen(  # noqa: S603 - the module is one of eipack's
+                [sys.executable, "-P", "-m", module],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=errors,
+                stderr=said,
                 env=os.environ | {"PYTHONPATH": _path()},
                 start_new_session=True,  # so that what it starts ends with it
             )
@@ -61,7 +80,7 @@ class Child:
                 pipe.write(json.dumps({"do": do, **asked}).encode() + b"\n")
                 pipe.flush()
         except OSError as error:
-            raise Lost("failed", self._died()) from error
+            raise Lost("failed", self._died(), over=True) from error
 
     def answer(self, seconds: float) -> dict[str, Any] | None:
         """Return the answer to the last request; None if there is none so far.
@@ -75,12 +94,12 @@ class Child:
             if data is None:
                 return None
             if not data:
-                raise Lost("failed", self._died())
+                raise Lost("failed", self._died(), over=True)
             self._buffer += data
         line, _, self._buffer = self._buffer.partition(b"\n")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
-            raise Lost(answer["verdict"], answer["error"])
+            raise Lost(answer["verdict"], answer["error"], _error(answer))
         return answer
 
     def call(self, do: str, within_s: float, **asked: Any) -> dict[str, Any]:
@@ -92,7 +111,7 @@ class Child:
         self.ask(do, **asked)
         answer = self.answer(within_s)
         if answer is None:
-            raise Lost("failed", f"gave no answer within {within_s:.3g} s ({do})")
+            raise Lost("failed", f"gave no answer within {within_s:.3g} s ({do})", over=True)
         return answer
 
     def pause(self, *, on: bool) -> None:
@@ -137,6 +156,14 @@ class Child:
         data = self._log.read_bytes()[-_TAIL:]
         lines = [line.strip() for line in data.decode(errors="replace").splitlines()]
         return next((line[:200] for line in reversed(lines) if line), "")
+
+
+def _error(answer: dict[str, Any]) -> EipackError | None:
+    """Make the child's error again, if it was one of eipack's own tree."""
+    found = getattr(errors, answer.get("class", ""), None)
+    if not (isinstance(found, type) and issubclass(found, EipackError)):
+        return None
+    return found(answer["error"], **answer["data"])
 
 
 def _signal(number: int) -> str:
