@@ -1,7 +1,8 @@
 """Which accelerators are attached to this host, each under an ordinal: `eia:0`, `eia:1`.
 
 They are kept in `accelerators.json` in the settings folder, `{"version": 1, "accelerators":
-[{"ordinal", "id", "endpoint", "type", "model", "token_file", "ca", "certificate", "key"}]}`.
+[{"ordinal", "id", "endpoint", "type", "model", "token_file", "ca", "certificate", "key"}]}`; one
+that a pool has lent has `pool` too, which its lender reads.
 A host without such a folder lists them in `EIPACK_ACCELERATORS`, which goes before the file:
 `HOST:PORT[,token-file=F][,ca=F][,cert=F][,key=F][,id=ID][,model=NAME]`, separated by semicolons.
 Tokens are in neither: their files are read when a token is needed.
@@ -85,7 +86,8 @@ class Attached:
     """An accelerator that is attached under an ordinal.
 
     `type` is what it said when it was attached, `unknown` where nobody has asked it. `model` is
-    the one that a foreign server shall run.
+    the one that a foreign server shall run. `pool` is what the lender of a pool's accelerator
+    has to know of it.
     """
 
     ordinal: int
@@ -94,6 +96,7 @@ class Attached:
     type: str = UNKNOWN_TYPE
     model: str | None = None
     files: Files = Files()
+    pool: str | None = field(default=None, repr=False)
 
     @property
     def kind(self) -> Kind:
@@ -190,6 +193,7 @@ def attach(
     accelerator_id: str,
     type_name: str = UNKNOWN_TYPE,
     model: str | None = None,
+    pool: str | None = None,
 ) -> Attached:
     """Attach an accelerator under the lowest free ordinal; an id that is attached keeps its own.
 
@@ -205,9 +209,25 @@ def attach(
         taken = set(kept.values())
         free = next(ordinal for ordinal in count() if ordinal not in taken)
         ordinal = kept.get(accelerator_id, free)
-        new = Attached(ordinal, accelerator_id, endpoint, type_name, model, files or Files())
+        files = files or Files()
+        new = Attached(ordinal, accelerator_id, endpoint, type_name, model, files, pool)
         _write(path, [*(one for one in there if one.id != new.id), new])
     return new
+
+
+def relocate(one: Attached, endpoint: Endpoint) -> None:
+    """Record where an accelerator that a pool has lent is now, if it is still attached so.
+
+    Raises:
+        TrustStoreDamaged: The file cannot be read; it stays as it is.
+        KeyUnavailable: The file may not be read or written.
+    """
+    with _changing() as path:
+        there = _read(path)
+        found = [each for each in there if (each.id, each.pool) == (one.id, one.pool)]
+        if found:
+            others = [each for each in there if each is not found[0]]
+            _write(path, [*others, evolve(found[0], endpoint=endpoint)])
 
 
 def detach(name: str | int) -> Attached:
@@ -344,6 +364,7 @@ class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ca: str | None
     certificate: str | None
     key: str | None
+    pool: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -378,20 +399,22 @@ def _attached(entry: _Entry) -> Attached:
     named = (entry.token_file, entry.ca, entry.certificate, entry.key)
     files = Files(*(None if name is None else Path(name) for name in named))
     endpoint = Endpoint.parse(entry.endpoint)
-    return Attached(entry.ordinal, entry.id, endpoint, entry.type, entry.model, files)
+    pool = None if isinstance(entry.pool, msgspec.UnsetType) else entry.pool
+    return Attached(entry.ordinal, entry.id, endpoint, entry.type, entry.model, files, pool)
 
 
 def _write(path: Path, accelerators: Sequence[Attached]) -> None:
-    entries = [
-        _Entry(
-            one.ordinal,
-            one.id,
-            str(one.endpoint),
-            one.type,
-            one.model,
-            *(None if file is None else str(file) for file in astuple(one.files)),
-        )
-        for one in sorted(accelerators, key=lambda one: one.ordinal)
-    ]
+    entries = [_entry(one) for one in sorted(accelerators, key=lambda one: one.ordinal)]
     data = msgspec.json.encode(_Document(_VERSION, entries))
     write_whole(path, msgspec.json.format(data, indent=2) + b"\n")
+
+
+def _entry(one: Attached) -> _Entry:
+    token_file, ca, certificate, key = (
+        None if file is None else str(file) for file in astuple(one.files)
+    )
+    pool = msgspec.UNSET if one.pool is None else one.pool
+    where = str(one.endpoint)
+    return _Entry(
+        one.ordinal, one.id, where, one.type, one.model, token_file, ca, certificate, key, pool
+    )

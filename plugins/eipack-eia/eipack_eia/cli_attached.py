@@ -16,10 +16,12 @@ from eipack.cli.printing import note, plural, print_json, print_table, size_text
 from eipack.errors import AcceleratorUnavailable, EipackError
 from eipack_eia import attached as store
 from eipack_eia.attached import VISIBLE, Attached, Files
+from eipack_eia.cli_pooled import check_options, give_back, taken
 from eipack_eia.client.control import Control
 from eipack_eia.client.foreign_model import capabilities, is_ready
 from eipack_eia.endpoint import Endpoint
 from eipack_eia.health import HEALTHY, NAME, Accelerator, Health, ask, probe
+from eipack_eia.lenders import scheme_of
 
 _ATTACH_TIMEOUT_S: Final = 10.0
 
@@ -29,9 +31,10 @@ _ATTACH_TIMEOUT_S: Final = 10.0
         "eipack eia attach 127.0.0.1:8470",
         "eipack eia attach gpu-7:8470 --token-file gpu-7.token --ca gpu-7.pem",
         "eipack eia attach triton+http://127.0.0.1:8000 --model resnet18",
+        "eipack eia attach ray://POOL --type eia2.medium",
     )
 )
-@click.argument("address", metavar="HOST:PORT")
+@click.argument("address", metavar="HOST:PORT|ray://POOL")
 @click.option(
     "--token-file", type=FILE, help="Holds the token; that of one on this host is found by itself."
 )
@@ -40,6 +43,17 @@ _ATTACH_TIMEOUT_S: Final = 10.0
 @click.option("--key", type=FILE, help="The key of --cert.")
 @click.option("--id", "wanted", metavar="ID", help="The id it must have, or a foreign server gets.")
 @click.option("--model", metavar="NAME", help="The model that a foreign server shall run.")
+@click.option("--type", "type_name", help="The type to take from a pool; any if it is not given.")
+@click.option("--shared", is_flag=True, help="Share a pool's accelerator with others who do.")
+@click.option(
+    "--address",
+    "lender_at",
+    metavar="auto|HOST:PORT",
+    help="Where a pool's registry or Ray cluster is; by default the cluster of this host.",
+)
+@click.option(
+    "--wait-s", type=click.FloatRange(0), help="How long to wait for one of a pool to be free."
+)
 @as_json
 def attach(
     *,
@@ -51,14 +65,20 @@ def attach(
     wanted: str | None,
     model: str | None,
     as_json: bool,
+    **pooled: Any,
 ) -> None:
     """Attach an accelerator under the lowest free ordinal.
 
     It must answer. One that is attached already keeps its ordinal and gets the new address.
     With a CA or a certificate, HOST:PORT means https://HOST:PORT. Servers that are not eipack's
-    are oip+http://HOST:PORT and triton+http://HOST:PORT.
+    are oip+http://HOST:PORT and triton+http://HOST:PORT; ray://POOL takes a free one of a pool.
     """
     files = Files(token_file, ca, cert, key)
+    scheme = scheme_of(address)
+    check_options(pooled if scheme is None else {"id": wanted, "model": model}, scheme)
+    if scheme is not None:
+        _tell(taken(scheme, address, files, pooled), "attached", as_json=as_json)
+        return
     with _wrong_use("HOST:PORT"):
         endpoint = store.endpoint_for(address, files)
     with _wrong_use("--id"):
@@ -80,8 +100,13 @@ def attach(
 @click.argument("name", metavar="ORDINAL|ID")
 @as_json
 def detach(*, name: str, as_json: bool) -> None:
-    """Detach an accelerator; the others keep their ordinals."""
-    _tell(store.detach(name), "detached", as_json=as_json)
+    """Detach an accelerator; the others keep their ordinals.
+
+    One of a pool is given back.
+    """
+    gone = store.detach(name)
+    give_back(gone)
+    _tell(gone, "detached", as_json=as_json)
 
 
 @click.command(epilog=example("eipack eia reorder 2 0 1"))

@@ -9,11 +9,12 @@ from typing import Any, Final
 from urllib.parse import quote
 
 import msgspec
-from attrs import frozen
+from attrs import evolve, frozen
 
 from eipack.errors import EipackError, ProtocolError
 from eipack_eia.attached import Attached, check_id
 from eipack_eia.client.control import Control
+from eipack_eia.lenders import lender_of
 
 NAME: Final = "eipack-eia"
 HEALTHY: Final = "healthy"
@@ -70,6 +71,22 @@ def probe(accelerators: Sequence[Attached], timeout_s: float = PROBE_TIMEOUT_S) 
 
 
 def _probed(one: Attached, timeout_s: float) -> Health:
+    health = _asked(one, timeout_s)
+    moved = _moved(one, timeout_s) if health.detail else None
+    return health if moved is None else _asked(moved, timeout_s)
+
+
+def _moved(one: Attached, timeout_s: float) -> Attached | None:
+    """Return a lent accelerator where its lender has it now; None if that is nowhere else."""
+    try:
+        lender = lender_of(one)
+        endpoint = one.endpoint if lender is None else lender.find(one, timeout_s)
+    except EipackError:
+        return None
+    return None if endpoint == one.endpoint else evolve(one, endpoint=endpoint)
+
+
+def _asked(one: Attached, timeout_s: float) -> Health:
     try:
         control = Control(one.endpoint, one.credentials, timeout_s)
         start = time.perf_counter()

@@ -6,7 +6,9 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
-from eipack.errors import EipackError
+from attrs import evolve
+
+from eipack.errors import AcceleratorUnavailable, EipackError
 from eipack_eia.client.connection import Pool, Wire
 from eipack_eia.client.control import Control
 from eipack_eia.client.infer import Layout, Timing, lay_out
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 _LAYOUTS: Final = 64
 _CLOSE_S: Final = 2.0
+_FIRST_S: Final = 5.0
 CLIENT: Final = uuid4().hex
 """What this process calls itself, so that accelerators are fair to processes, not connections."""
 
@@ -53,6 +56,8 @@ class Remote:
         with self._lock:
             self._credentials = self.attached.credentials
             control = Control(self.attached.endpoint, self._credentials)
+            if self.attached.pool is not None:
+                _check_identity(evolve(control, timeout_s=self._first_s), self.attached.id)
             package = upload(control, self._package)
             answer = control.json(
                 "POST", "v2/eipack/sessions", {"package": package, "program": self._program}
@@ -63,6 +68,11 @@ class Remote:
                 self._pool.close()
             seconds = None if self._deadline_ms is None else self._deadline_ms / 1000
             self._pool = Pool(self.attached.endpoint, self._credentials, seconds)
+
+    @property
+    def _first_s(self) -> float:
+        """How long the first contact may take; a host that is gone does not even refuse."""
+        return min(_FIRST_S, (self._deadline_ms or 1000 * _FIRST_S) / 1000)
 
     @property
     def is_open(self) -> bool:
@@ -124,3 +134,18 @@ class Remote:
         if self._pool is not None:
             self._pool.forget()
             self._pool = None
+
+
+def _check_identity(control: Control, wanted: str) -> None:
+    """See that no other accelerator has the address by now: it may be somebody else's.
+
+    Raises:
+        AcceleratorUnavailable: Another one answers; nothing was sent to it.
+    """
+    from eipack_eia.health import ask
+
+    said = ask(control)
+    if said.id != wanted:
+        raise AcceleratorUnavailable(
+            f"{said.id} answers at {control.endpoint}, not {wanted}", sent=False
+        )

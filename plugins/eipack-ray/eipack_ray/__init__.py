@@ -1,0 +1,1 @@
+"""Pools of accelerators that a Ray cluster places, restarts and accounts for."""
