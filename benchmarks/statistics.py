@@ -18,9 +18,9 @@ from eipack.measuring.changes import Changes, compare
 from eipack.measuring.environment import Environment
 from eipack.measuring.report import Noise, Report, Row
 from eipack.statistics.differences import ratio_of_medians
+from eipack.statistics.figures import PERCENTILES
 from eipack.statistics.intervals import mean_interval, percentile_interval
 from eipack.statistics.steadiness import drifts
-from eipack.statistics.summary import PERCENTS
 
 if TYPE_CHECKING:
     Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -74,7 +74,7 @@ CORRELATED: Mapping[str, Draw] = {
 def _truth(name: str) -> dict[str, float]:
     draw = {**INDEPENDENT, **CORRELATED}[name]
     many = draw(np.random.default_rng(0), 1_000_000)
-    exact = {figure: float(np.quantile(many, one / 100)) for figure, one in PERCENTS.items()}
+    exact = {figure: float(np.quantile(many, one / 100)) for figure, one in PERCENTILES.items()}
     return {**exact, "mean_ms": float(many.mean())}
 
 
@@ -89,7 +89,7 @@ def covered(name: str, figure: str, count: int, runs: int) -> float:
         if figure == "mean_ms":
             low, high = mean_interval(samples, turns=turns)
         else:
-            low, high = percentile_interval(samples, PERCENTS[figure], turns=turns)
+            low, high = percentile_interval(samples, PERCENTILES[figure], turns=turns)
         hits += low <= true and (high is None or true <= high)
     return hits / runs
 

@@ -101,14 +101,19 @@ def test_the_version_is_that_of_the_distribution() -> None:
 # Errors
 
 
+def own_subclasses(error: type) -> list[type]:
+    """List a class's subclasses that stand in errors.py; plugins may have others."""
+    return [one for one in error.__subclasses__() if one.__module__ == errors.__name__]
+
+
 def families() -> Iterator[tuple[type[errors.EipackError], str]]:
     """Give each class of errors.py with the line that the tree should have for it."""
-    below = errors.EipackError.__subclasses__()
+    below = own_subclasses(errors.EipackError)
     yield errors.EipackError, "EipackError"
     for family in below:
         last = family is below[-1]
         yield family, f"{'└' if last else '├'}── {family.__name__}"
-        members = family.__subclasses__()
+        members = own_subclasses(family)
         for member in members:
             bases = ", ".join(b.__name__ for b in member.__bases__ if b.__module__ == "builtins")
             corner = "└" if member is members[-1] else "├"

@@ -22,7 +22,7 @@ from eipack.advisor.sizing import MAX_UTILISATION
 from eipack.advisor.weighing import Question, weigh
 from eipack.errors import PriceNotFound
 from eipack.measuring.report import Report
-from eipack.measuring.verdicts import PERCENTS
+from eipack.statistics.figures import FIGURES
 
 
 def advise(
@@ -65,7 +65,7 @@ def advise(
         ValueError: There are no reports, or a number is out of range.
     """
     several = [reports] if isinstance(reports, Report | str | os.PathLike) else list(reports)
-    figures = dict(zip(PERCENTS, (mean_ms, p50_ms, p90_ms, p95_ms, p99_ms), strict=True))
+    figures = dict(zip(FIGURES, (mean_ms, p50_ms, p90_ms, p95_ms, p99_ms), strict=True))
     limits = {figure: limit for figure, limit in figures.items() if limit is not None}
     _check(several, limits, min_memory_gb, qps, max_utilisation, by)
     own = {name: OwnPrice.parse(value) for name, value in (accelerators or {}).items()}
@@ -126,12 +126,30 @@ def _quotes(
     found: list[Quote | PriceNotFound] = []
     for candidate in candidates:
         try:
-            found.append(quote(listed, own, candidate.instance, candidate.accelerator))
+            found.append(_quote(candidate, listed, own))
         except PriceNotFound as error:
             found.append(error)
     reasons = [one for one in found if isinstance(one, PriceNotFound)]
     if len(reasons) == len(found):
         raise reasons[0]
+    return found
+
+
+def _quote(candidate: Candidate, listed: Catalogue, own: Mapping[str, OwnPrice]) -> Quote:
+    """Price a candidate.
+
+    Raises:
+        PriceNotFound: The catalogue lacks it, or has its machine as one without a GPU.
+    """
+    found = quote(listed, own, candidate.instance, candidate.accelerator)
+    lacks_gpu = listed.says_gpus and found.prices[0].accelerator is None
+    if candidate.kind == "gpu" and candidate.base.error is None and lacks_gpu:
+        raise PriceNotFound(
+            f"it was measured on {candidate.base.ran_on or candidate.base.target}, and "
+            f"{candidate.instance} has no GPU in the catalogue {listed.name}; correct the "
+            "instance, or name prices of your own: --prices FILE.csv",
+            instance=candidate.instance,
+        )
     return found
 
 

@@ -8,9 +8,7 @@ from attrs import frozen
 
 from eipack.advisor.advice import Verdict
 from eipack.measuring.report import Row
-from eipack.measuring.verdicts import PERCENTS
-from eipack.statistics.limits import check
-from eipack.statistics.percentiles import NS_PER_MS
+from eipack.measuring.verdicts import check_figure
 
 
 @frozen
@@ -47,8 +45,7 @@ def _judge(row: Row, figure: str, limit_ms: float) -> Judged:
     above = Judged("fail", 0, gap, f"{name} is {value:.4g} ms, above {limit_ms:g} ms")
     if not row.samples_ns:
         return above if value > limit_ms else Judged("pass", gap=gap)
-    turns = row.turns if sum(row.turns) == len(row.samples_ns) else None
-    checked = check(row.samples_ns, PERCENTS[figure], limit_ms * NS_PER_MS, turns)
+    checked = check_figure(row, figure, limit_ms)
     if checked.verdict == "fail":
         return above
     reason = f"{name} is {value:.4g} ms; to tell whether it keeps {limit_ms:g} ms takes "

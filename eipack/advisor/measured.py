@@ -15,9 +15,9 @@ from eipack.advisor.tables import Line, read_table
 from eipack.errors import ReportRefused, TargetSyntaxError
 from eipack.measuring.comparable import read
 from eipack.measuring.report import Report, Row
+from eipack.statistics.figures import FIGURES
 from eipack.target import Target
 
-FIGURES: Final = ("mean_ms", "p50_ms", "p90_ms", "p95_ms", "p99_ms")
 REQUIRED: Final = ("instance", "mean_ms")
 COLUMNS: Final = ("instance", "accelerator", "target", *FIGURES)
 Measured = Report | str | os.PathLike[str]
@@ -52,7 +52,8 @@ def candidates_of(
 def _split(text: str) -> tuple[str, str | None]:
     """Part `report.json@c5.large`; a file may have an @ in its name."""
     path, at, named = text.rpartition("@")
-    suffixed = at and named and not Path(text).exists() and Path(path).exists()
+    is_file = Path(path).exists() or path.lower().endswith((".json", ".csv"))
+    suffixed = at and named and is_file and not Path(text).exists()
     return (path, named) if suffixed else (text, None)
 
 
@@ -85,8 +86,28 @@ def _of_table(path: str, catalogue: Catalogue) -> Iterator[Candidate]:
     }
     for line in lines:
         instance = line.text("instance")
+        _check_built_in(line, instance, catalogue)
         row = _row(line, has_gpu=instance in with_gpu)
         yield Candidate(instance, line.place, row, (row,))
+
+
+def _check_built_in(line: Line, instance: str, catalogue: Catalogue) -> None:
+    """Refuse a GPU in a machine whose price is that of one without it, or with another."""
+    accelerator = line.cells.get("accelerator")
+    if accelerator is None or is_attached(accelerator):
+        return
+    of_instance = {
+        price.accelerator
+        for price in catalogue.prices
+        if price.instance == instance and not is_attached(price.accelerator)
+    }
+    if catalogue.says_gpus and of_instance and accelerator not in of_instance:
+        has = next(iter(sorted(filter(None, of_instance))), "none")
+        raise line.wrong(
+            f"{instance} has no {accelerator} in the catalogue {catalogue.name} (it has {has}), so "
+            "its price is not known; correct the line, or name prices of your own: "
+            "--prices FILE.csv"
+        )
 
 
 def _row(line: Line, *, has_gpu: bool) -> Row:

@@ -51,6 +51,13 @@ class Catalogue:
     def _index(self) -> Mapping[tuple[str, str | None], Price]:
         return {(price.instance, price.accelerator): price for price in self.prices}
 
+    @property
+    def says_gpus(self) -> bool:
+        """Whether it says what is built into machines; then one that has none has no GPU."""
+        return any(
+            price.accelerator and not is_attached(price.accelerator) for price in self.prices
+        )
+
     def price_of(self, instance: str, accelerator: str | None = None) -> tuple[Price, ...]:
         """Return the prices that add up to that of a machine and what is attached to it.
 
@@ -98,7 +105,11 @@ class Catalogue:
             )
         known = {price.instance: None for price in self.prices}
         near = get_close_matches(instance, known, n=3)
-        guess = f"; did you mean {' or '.join(near)}?" if near else "; see: eipack prices show"
+        guess = (
+            f"; did you mean {' or '.join(near)}?"
+            if near
+            else f"; see: eipack prices show {self.name}"
+        )
         return PriceNotFound(
             f"the catalogue {self.name} has no price of {instance}{guess}", instance=instance
         )

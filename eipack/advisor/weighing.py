@@ -16,7 +16,7 @@ from eipack.advisor.quotes import Quote
 from eipack.advisor.ranking import Weighed
 from eipack.advisor.sizing import size
 from eipack.errors import PriceNotFound
-from eipack.measuring.verdicts import PERCENTS
+from eipack.statistics.figures import FIGURES
 
 
 @frozen
@@ -44,7 +44,7 @@ def weigh(candidate: Candidate, priced: Quote | PriceNotFound, question: Questio
 
 def _choice(candidate: Candidate, offer: Quote | None, judged: Judged) -> Choice:
     base = candidate.base
-    known = {name: value for name in PERCENTS if (value := getattr(base, name)) is not None}
+    known = {name: value for name in FIGURES if (value := getattr(base, name)) is not None}
     return Choice(
         instance=candidate.instance,
         accelerator=candidate.accelerator,

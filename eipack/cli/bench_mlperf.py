@@ -14,10 +14,12 @@ from eipack.cli.printing import note, print_facts, print_json
 from eipack.cli.progress import stages
 from eipack.errors import EipackError
 from eipack.package.beside import write_beside
+from eipack.statistics.figures import FIGURES
 
 if TYPE_CHECKING:
     from eipack.measuring.mlperf import LoadGenResult
 
+_NAMES = {"target": "targets", "program": "programs", "rate": "rate_per_s"}
 _NOT_FOR_LOADGEN = (
     "until_stable",
     "concurrency",
@@ -28,7 +30,6 @@ _NOT_FOR_LOADGEN = (
     "plot",
     "html",
 )
-_FIGURES = ("mean_ms", "p50_ms", "p90_ms", "p95_ms", "p99_ms")
 
 
 def run_loadgen(
@@ -75,12 +76,16 @@ def _check(ctx: click.Context) -> None:
     given = ctx.params
     if given["mlperf_dir"] is None:
         raise click.UsageError("--mlperf needs --mlperf-dir, where LoadGen leaves its files", ctx)
-    for name in ("targets", "programs", "rate_per_s", "batch"):
-        if len(given[name]) > 1:
-            raise click.UsageError(f"--mlperf makes one run; give one of {name}", ctx)
+    for name in ("target", "program", "rate", "batch"):
+        if len(given[_NAMES.get(name, name)]) > 1:
+            raise click.UsageError(f"--mlperf makes one run; give one --{name}", ctx)
+    if ctx.get_parameter_source("calls") is not click.core.ParameterSource.DEFAULT:
+        raise click.UsageError("--calls is not for --mlperf; say --duration", ctx)
     limits = limits_of(given)
     if len(limits) > 1 or "mean_ms" in limits:
         raise click.UsageError("--mlperf takes one limit, on a percentile as --p99-ms", ctx)
+    if given["mlperf"] == "Server" and not (given["rate_per_s"] and limits):
+        raise click.UsageError("--mlperf Server needs --rate, and a limit such as --p99-ms", ctx)
     for name in _NOT_FOR_LOADGEN:
         if given[name]:
             option = "--" + name.replace("_", "-")
@@ -100,7 +105,7 @@ def _print(result: LoadGenResult, report_file: Path | None) -> None:
         ("LoadGen", f"{result.loadgen}, {result.scenario} on {result.target}"),
         ("verdict", "valid" if result.valid else f"invalid: {'; '.join(result.reasons)}"),
         ("samples", f"{result.samples:,}, {result.samples_per_s:,.1f} a second"),
-        *((name, f"{getattr(result, name):.3f}") for name in _FIGURES),
+        *((name, f"{getattr(result, name):.3f}") for name in FIGURES),
         *(
             (f"{name}, early stopping", f"{value:.3f}")
             for name, value in result.conservative_ms.items()

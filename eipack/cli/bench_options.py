@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
 
 from eipack.cli.arguments import FILE, DurationType, ParamType, TargetType, refuse_overwriting
+from eipack.errors import PictureRefused
+from eipack.pictures.markup import check_name
+from eipack.pictures.styles import format_of
+from eipack.statistics.figures import FIGURES
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 STDOUT: Final = Path("-")
-LIMITS: Final = ("mean_ms", "p50_ms", "p90_ms", "p95_ms", "p99_ms")
-_PICTURES: Final = (".png", ".svg")
 
 
 class NumbersType(ParamType):
@@ -34,6 +37,17 @@ class NumbersType(ParamType):
             found = ()
         if not found or not all(0 < number < float("inf") for number in found):
             self.fail(f"{value!r}; write numbers above 0, as {self.name}", param, ctx)
+        return found
+
+
+class LimitType(click.FloatRange):
+    """A time above 0; one that no call could miss is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read the text."""
+        found = super().convert(value, param, ctx)
+        if not isfinite(found):
+            self.fail(f"{value!r}; write a number of ms above 0", param, ctx)
         return found
 
 
@@ -131,7 +145,7 @@ def _limit(name: str) -> Callable[[_F], _F]:
     return click.option(
         f"--{figure}-ms",
         name,
-        type=click.FloatRange(min=0, min_open=True),
+        type=LimitType(min=0, min_open=True),
         metavar="MS",
         help=f"Say of each row whether its {figure} keeps this limit.",
     )
@@ -159,7 +173,7 @@ def places(command: _F) -> _F:
 
 def measuring_options(command: _F) -> _F:
     """Add what says how long is measured, how calls are offered, and what is written."""
-    limits = tuple(_limit(name) for name in LIMITS)
+    limits = tuple(_limit(name) for name in FIGURES)
     for option in reversed((*_HOW_LONG, *_OFFERED, *limits, *_MLPERF, *_WRITTEN)):
         command = option(command)
     return command
@@ -167,7 +181,7 @@ def measuring_options(command: _F) -> _F:
 
 def benchmark_words(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is for `eipack.benchmark` of all that is given."""
-    others = {*LIMITS, "mlperf", "mlperf_dir"}
+    others = {*FIGURES, "mlperf", "mlperf_dir"}
     return {name: value for name, value in given.items() if name not in others}
 
 
@@ -190,11 +204,14 @@ def check_files(ctx: click.Context, files: Sequence[Path | None], *, force: bool
 
     Raises:
         PackageIOError: One is there and `force` is false, or its folder is not.
-        UsageError: The picture is of another kind than can be drawn.
+        UsageError: The picture or the page is of another kind than can be drawn.
     """
-    plot = ctx.params["plot"]
-    if plot is not None and plot.suffix.lower() not in _PICTURES:
-        raise click.UsageError(f"--plot {plot}: name a .png or .svg file", ctx)
+    for name, check in (("plot", format_of), ("html", check_name)):
+        try:
+            if ctx.params[name] is not None:
+                check(ctx.params[name])
+        except PictureRefused as error:
+            raise click.UsageError(str(error), ctx) from error
     for path in files:
         if path is not None and path != STDOUT:
             refuse_overwriting(path, force=force)
@@ -202,4 +219,4 @@ def check_files(ctx: click.Context, files: Sequence[Path | None], *, force: bool
 
 def limits_of(given: Mapping[str, Any]) -> dict[str, float]:
     """Return the limits that are given, in ms by the names of the figures."""
-    return {name: given[name] for name in LIMITS if given[name] is not None}
+    return {name: given[name] for name in FIGURES if given[name] is not None}

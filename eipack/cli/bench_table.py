@@ -101,7 +101,10 @@ def _print_start(rows: Sequence[Row]) -> None:
         for row in rows
         if row is first[row.target, row.program]
     ]
-    print_table((*_named(several=False), *_START), cells, right=_START)
+    columns = (*_named(several=False), *_START)
+    if not any(row.resources.device_peak_bytes is not None for row in rows):
+        columns, cells = columns[:-1], [one[:-1] for one in cells]
+    print_table(columns, cells, right=_START)
 
 
 def _print_parts(rows: Sequence[Row], *, several: bool) -> None:
@@ -126,7 +129,7 @@ def _print_where(report: Report) -> None:
     click.echo(f"calls of each row: {few:,}" + ("" if few == many else f" to {many:,}"))
     if noise is not None:
         click.echo(
-            f"noise: {noise.target} by {noise.program} in two processes differs by "
+            f"noise: {noise.target} by {noise.program}, opened twice, differs by "
             f"{abs(noise.ratio - 1):.1%}; below {noise.floor:.1%}, differences are ties"
         )
 
@@ -150,11 +153,13 @@ def short(scenario: Scenario) -> str:
 
 
 def number(value: float | None) -> str:
-    """Write a number with four digits that count, as far as the point."""
+    """Write a number with four digits that count, as far as the point; small ones to 10^-5."""
     if value is None:
         return ""
     if value >= 1000:
         return f"{value:,.0f}"
+    if 0 < value < 0.1:
+        return f"{value:.5f}"
     return f"{value:.{max(0, 4 - len(f'{value:.3f}'.partition('.')[0]))}f}"
 
 

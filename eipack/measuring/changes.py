@@ -21,22 +21,15 @@ from eipack.measuring.comparable import (
     unlike,
 )
 from eipack.measuring.report import Report, Row
+from eipack.statistics.figures import FIGURES
 
 if TYPE_CHECKING:
     from eipack.statistics.differences import Ratio
 
 Verdict = Literal["faster", "slower", "same", "insufficient"]
 
-FIGURES: Final = ("p50_ms", "p90_ms", "mean_ms")
+JUDGED: Final = ("p50_ms", "p90_ms", "mean_ms")
 """What is judged by default."""
-PERCENTS: Final[dict[str, float | Literal["mean"]]] = {
-    "p50_ms": 50,
-    "p90_ms": 90,
-    "p95_ms": 95,
-    "p99_ms": 99,
-    "mean_ms": "mean",
-}
-"""What can be judged."""
 
 _FALSE_REPORTS: Final = 0.05
 
@@ -116,7 +109,7 @@ def compare(
     before: Source,
     after: Source,
     *,
-    figures: Sequence[str] = FIGURES,
+    figures: Sequence[str] = JUDGED,
     different_packages: bool = False,
 ) -> Changes:
     """Say what is slower or faster in a second report, beyond noise.
@@ -131,8 +124,8 @@ def compare(
         PackageIOError: A file cannot be read.
         ValueError: No figure is named, or one that is no latency.
     """
-    if not figures or set(figures) - set(PERCENTS):
-        raise ValueError(f"figures are some of {', '.join(PERCENTS)}")
+    if not figures or set(figures) - set(FIGURES):
+        raise ValueError(f"figures are some of {', '.join(FIGURES)}")
     first, second = read(before), read(after)
     refuse_other_package(first, second, allowed=different_packages)
     pairs = list(_pairs(first, second))
@@ -198,7 +191,7 @@ def _figure(before: Row, after: Row, name: str, confidence: float, floor: float)
         found = ratio(
             before.samples_ns,
             after.samples_ns,
-            PERCENTS[name],
+            FIGURES[name],
             before.turns or None,
             after.turns or None,
             confidence=confidence,
@@ -221,7 +214,7 @@ def _figure(before: Row, after: Row, name: str, confidence: float, floor: float)
 def _value(row: Row, name: str) -> float:
     from eipack.statistics.percentiles import mean_ms, percentile_ms
 
-    percent = PERCENTS[name]
+    percent = FIGURES[name]
     samples = row.samples_ns
     return mean_ms(samples) if percent == "mean" else percentile_ms(samples, percent)
 

@@ -73,8 +73,10 @@ def differences(before: Report, after: Report) -> Iterator[str]:
     if one.package_digest != other.package_digest:
         yield f"the packages differ: {_package(before)}, then {_package(after)}"
     for name in _ENVIRONMENT:
-        if getattr(one, name) != getattr(other, name):
-            yield f"{name} differs: {getattr(one, name)}, then {getattr(other, name)}"
+        values = getattr(one, name), getattr(other, name)
+        if values[0] != values[1]:
+            told = ("unknown" if value is None else str(value) for value in values)
+            yield f"{name} differs: {', then '.join(told)}"
     for name in sorted({*one.libraries, *other.libraries}):
         if one.libraries.get(name) != other.libraries.get(name):
             versions = (

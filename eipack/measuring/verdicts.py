@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Literal
 
 from eipack.measuring.report import Row
+from eipack.statistics.figures import FIGURES
 from eipack.statistics.limits import Checked, check
 from eipack.statistics.percentiles import NS_PER_MS
-
-PERCENTS: Final[Mapping[str, float | Literal["mean"]]] = {
-    "mean_ms": "mean",
-    "p50_ms": 50,
-    "p90_ms": 90,
-    "p95_ms": 95,
-    "p99_ms": 99,
-}
 
 
 def verdict_of(row: Row, limits_ms: Mapping[str, float]) -> Checked | None:
@@ -26,11 +18,14 @@ def verdict_of(row: Row, limits_ms: Mapping[str, float]) -> Checked | None:
     """
     if not row.samples_ns:
         return None
-    found = [
-        check(row.samples_ns, PERCENTS[name], limit * NS_PER_MS, row.turns or None)
-        for name, limit in limits_ms.items()
-    ]
+    found = [check_figure(row, figure, limit_ms) for figure, limit_ms in limits_ms.items()]
     if any(one.verdict == "fail" for one in found):
         return Checked("fail")
     more = max((one.more_calls for one in found), default=0)
     return Checked("insufficient", more) if more else Checked("pass")
+
+
+def check_figure(row: Row, figure: str, limit_ms: float) -> Checked:
+    """Hold one figure of a row to its limit, by the row's samples."""
+    turns = row.turns if sum(row.turns) == len(row.samples_ns) else None
+    return check(row.samples_ns, FIGURES[figure], limit_ms * NS_PER_MS, turns)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 from attrs import frozen
 
 from eipack.statistics import early_stopping, steadiness
+from eipack.statistics.figures import PERCENTILES
 from eipack.statistics.intervals import Interval, mean_interval, percentile_interval
 from eipack.statistics.percentiles import NS_PER_MS, mean_ms, percentile_ms
-
-PERCENTS: Final[Mapping[str, float]] = {"p50_ms": 50, "p90_ms": 90, "p95_ms": 95, "p99_ms": 99}
 
 
 @frozen
@@ -43,11 +41,11 @@ def summarize(samples_ns: Sequence[int], turns: Sequence[int] | None = None) -> 
     enough = len(samples_ns) >= steadiness.FEWEST
     return Summary(
         mean_ms=mean_ms(samples_ns),
-        **{name: percentile_ms(samples_ns, percent) for name, percent in PERCENTS.items()},
+        **{name: percentile_ms(samples_ns, percent) for name, percent in PERCENTILES.items()},
         intervals=intervals_ms(samples_ns, turns),
         conservative_ms={
             name: _in_ms(early_stopping.estimate(samples_ns, percent))
-            for name, percent in PERCENTS.items()
+            for name, percent in PERCENTILES.items()
         },
         stable=not steadiness.drifts(samples_ns, turns) if enough else None,
     )
@@ -58,7 +56,7 @@ def intervals_ms(
 ) -> dict[str, Interval]:
     """Return the 95 % intervals of the mean and the percentiles by name, in ms."""
     found = {"mean_ms": mean_interval(samples_ns, turns=turns)}
-    for name, percent in PERCENTS.items():
+    for name, percent in PERCENTILES.items():
         found[name] = percentile_interval(samples_ns, percent, turns=turns)
     return {name: (low / NS_PER_MS, _in_ms(high)) for name, (low, high) in found.items()}
 

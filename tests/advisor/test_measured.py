@@ -33,6 +33,41 @@ def test_a_report_is_read_from_its_file(tmp_path: Path) -> None:
     assert (advice.best.name, advice.best.source) == ("c5.large", str(path))
 
 
+def test_a_missing_report_is_named_without_its_instance(tmp_path: Path) -> None:
+    with pytest.raises(EipackError, match=r"cannot read .*nowhere\.json: "):
+        advise(f"{tmp_path / 'nowhere.json'}@c5.large", prices=PRICES)
+
+
+@pytest.mark.parametrize(
+    ("instance", "accelerator", "has"), [("m5.large", "T4", "none"), ("g4dn.xlarge", "A10G", "T4")]
+)
+def test_a_gpu_that_the_priced_machine_lacks_is_refused(
+    table: Path, instance: str, accelerator: str, has: str
+) -> None:
+    table.write_text(f"instance,accelerator,mean_ms\n{instance},{accelerator},10\n")
+    expected = rf"measured\.csv:2: {instance} has no {accelerator} .*\(it has {has}\)"
+    with pytest.raises(EipackError, match=expected):
+        advise(table)
+
+
+def test_what_ran_on_a_gpu_has_no_price_on_a_machine_without_one(table: Path) -> None:
+    table.write_text("instance,target,mean_ms\nm5.large,cuda:0,1\ng4dn.xlarge,cuda:0,9\n")
+    advice = advise(table)
+    assert advice.best is not None
+    assert advice.best.name == "g4dn.xlarge"
+    assert "m5.large has no GPU in the catalogue" in (advice.choices[1].excluded or "")
+
+
+def test_a_gpu_is_taken_as_built_in_where_a_catalogue_says_nothing_of_gpus(
+    table: Path, tmp_path: Path
+) -> None:
+    table.write_text("instance,accelerator,mean_ms\ng4dn.xlarge,T4,10\n")
+    prices = tmp_path / "prices.csv"
+    prices.write_text("instance,usd_per_hour\ng4dn.xlarge,0.5\n")
+    (choice,) = advise(table, prices=prices).choices
+    assert (choice.usd_per_hour, choice.kind) == (0.5, "gpu")
+
+
 def test_a_report_needs_its_instance(nowhere: Path) -> None:
     with pytest.raises(EipackError, match=r"does not say on which instance.*--instance c5.large"):
         advise(nowhere, prices=PRICES)

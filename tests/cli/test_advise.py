@@ -52,6 +52,11 @@ def test_a_limit_that_nothing_meets_is_exit_code_1_with_the_nearest(eipack: Eipa
     )
 
 
+@pytest.mark.parametrize("words", [("--plot", "cost.jpg"), ("--html", "advice.txt")])
+def test_a_file_of_no_kind_that_is_drawn_is_wrong_use(eipack: Eipack, words: tuple[str]) -> None:
+    assert_one_line(ask(eipack, *words), 2, "name ends in")
+
+
 def test_a_rate_adds_how_many_and_what_they_cost_a_month(eipack: Eipack) -> None:
     result = ask(eipack, "--p90-ms", 15, "--qps", 100)
     heading, first, *_ = result.stdout.splitlines()

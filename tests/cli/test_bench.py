@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def test_scenarios_are_rows_of_their_own(eipack: Eipack, package_file: Path) -> 
     expected = [f"{name}, batch {size}" for size in (1, 4) for name in names]
     assert [line[: len(name)] for line, name in zip(scenarios, expected, strict=True)] == expected
     assert len(start) == 2
-    assert any(line.startswith("noise: cpu by torchscript-trace") for line in where)
+    assert any(line.startswith("noise: cpu by torchscript-trace, opened twice") for line in where)
 
 
 def test_a_process_of_its_own_has_a_cold_start(eipack: Eipack, package_file: Path) -> None:
@@ -136,13 +137,17 @@ def test_loadgen_measures_and_leaves_its_files(
         (("--rate", "0"), "numbers above 0"),
         (("--batch", ""), "numbers above 0"),
         (("--p90-ms", "0"), "p90-ms"),
+        (("--p90-ms", "nan"), "a number of ms above 0"),
+        (("--p90-ms", "inf"), "a number of ms above 0"),
         (("--plot", "latency.pdf"), ".png or .svg"),
+        (("--html", "report.txt"), "ends in .html"),
         (("--mlperf", "Server"), "--mlperf-dir"),
         (("--mlperf-dir", "logs"), "give both"),
         (("--mlperf", "Offline", "--mlperf-dir", "logs", "--offline"), "--offline is not for"),
-        (("--mlperf", "Server", "--mlperf-dir", "logs", "--rate", "1,2"), "one of rate"),
+        (("--mlperf", "Server", "--mlperf-dir", "logs", "--rate", "1,2"), "one --rate"),
         (("--mlperf", "Server", "--mlperf-dir", "logs", "--mean-ms", "2"), "on a percentile"),
-        (("--mlperf", "Server", "--mlperf-dir", "logs", "--rate", "2"), "limit_ms"),
+        (("--mlperf", "Server", "--mlperf-dir", "logs", "--rate", "2"), "--p99-ms"),
+        (("--mlperf", "Offline", "--mlperf-dir", "logs", "--calls", 5), "say --duration"),
     ],
 )
 def test_what_does_not_fit_together_is_wrong_use(
@@ -159,10 +164,51 @@ def test_a_batch_that_the_package_does_not_take_is_one_line(
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(None, ""), (0.0201, "0.020"), (1.5, "1.500"), (12.345, "12.35"), (123.45, "123.5")],
+    [
+        (None, ""),
+        (0.0201, "0.02010"),
+        (0.1004, "0.100"),
+        (0.0, "0.000"),
+        (1.5, "1.500"),
+        (12.345, "12.35"),
+        (123.45, "123.5"),
+    ],
 )
 def test_numbers_have_four_digits(value: float | None, text: str) -> None:
     assert number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("words", "title"),
+    [
+        (("--calls", 5), "timing calls"),
+        (("--duration", "0.2s"), "timing, ms"),
+        (("--until-stable",), "timing, ms"),
+    ],
+)
+def test_progress_says_what_it_counts(
+    eipack: Eipack,
+    package_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[Any, ...],
+    title: str,
+) -> None:
+    titles: list[str] = []
+
+    def counting(text: str) -> nullcontext[None]:
+        titles.append(text)
+        return nullcontext()
+
+    monkeypatch.setattr("eipack.cli.commands.bench.counting", counting)
+    result = eipack("bench", package_file, *words, "--target", "nowhere")
+    assert result.exit_code == 1
+    assert titles == [title]
+
+
+def test_a_memory_that_no_row_has_is_no_column(eipack: Eipack, package_file: Path) -> None:
+    result = eipack("bench", package_file, *HERE)
+    assert "cpu_ms" in result.stdout
+    assert "device memory" not in result.stdout
 
 
 def test_large_numbers_are_whole() -> None:

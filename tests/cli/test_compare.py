@@ -91,7 +91,7 @@ def test_a_faster_figure_is_exit_code_0(eipack: Eipack, write: Write) -> None:
 
 def test_what_has_no_verdict_is_shown_too(eipack: Eipack, write: Write) -> None:
     shown = eipack("compare", write("a.json"), write("bb.json", 1.5)).stdout
-    assert re.search(r"cold_start_ms +1000\.0 +1500\.0 +\+50\.0%$", shown, re.MULTILINE)
+    assert re.search(r"cold_start_ms +1,000 +1,500 +\+50\.0%$", shown, re.MULTILINE)
     assert re.search(r"host_peak_bytes +300\.0 MB +300\.0 MB +\+0\.0%$", shown, re.MULTILINE)
 
 
@@ -103,6 +103,7 @@ def test_a_regression_that_is_allowed_is_exit_code_0(
     result = eipack(*words)
     assert result.exit_code == code
     assert "3 slower" in result.stdout
+    assert f"slower by more than {'5%' if code else allowed}, with confidence" in result.stdout
 
 
 @pytest.mark.parametrize("share", ["5", "1", "-5%", "five", "5%%", "nan"])
@@ -143,6 +144,11 @@ def test_another_machine_is_a_warning(eipack: Eipack, write: Write) -> None:
     result = eipack("compare", write("a.json"), write("b.json", machine="another"))
     assert result.exit_code == 0
     assert result.stderr == "eipack: warning: machine differs: a processor, then another\n"
+
+
+def test_an_instance_that_nobody_named_is_unknown(eipack: Eipack, write: Write) -> None:
+    result = eipack("compare", write("a.json", instance="c5.large"), write("b.json"))
+    assert result.stderr == "eipack: warning: instance differs: c5.large, then unknown\n"
 
 
 def test_different_packages_are_refused_unless_allowed(eipack: Eipack, write: Write) -> None:

@@ -9,7 +9,7 @@ import pytest
 from attrs import evolve
 
 from eipack.errors import EipackError, PackageIOError
-from eipack.measuring.changes import FIGURES, compare
+from eipack.measuring.changes import JUDGED, compare
 from eipack.measuring.environment import Environment
 from eipack.measuring.report import Noise, Report, Resources, Row, Settings
 from eipack.measuring.scenario import Scenario
@@ -72,13 +72,13 @@ def verdicts(*pair: Report, **settings: Any) -> dict[str, str]:
 
 
 def test_equal_rows_are_the_same() -> None:
-    assert verdicts(report(row(0)), report(row(1))) == dict.fromkeys(FIGURES, "same")
+    assert verdicts(report(row(0)), report(row(1))) == dict.fromkeys(JUDGED, "same")
 
 
 def test_a_slower_row_is_slower_and_the_other_way_round_faster() -> None:
     one, other = report(row(0)), report(row(1, 1.1))
-    assert verdicts(one, other) == dict.fromkeys(FIGURES, "slower")
-    assert verdicts(other, one) == dict.fromkeys(FIGURES, "faster")
+    assert verdicts(one, other) == dict.fromkeys(JUDGED, "slower")
+    assert verdicts(other, one) == dict.fromkeys(JUDGED, "faster")
 
 
 def test_a_change_is_a_ratio_with_an_interval_and_both_figures() -> None:
@@ -226,7 +226,7 @@ def test_a_figure_with_too_few_calls_is_insufficient() -> None:
 
 @pytest.mark.parametrize("figures", [[], ["load_ms"], ["p90"]])
 def test_only_latencies_can_be_judged(figures: list[str]) -> None:
-    with pytest.raises(ValueError, match="figures are some of p50_ms"):
+    with pytest.raises(ValueError, match="figures are some of mean_ms, p50_ms"):
         compare(report(row(0)), report(row(1)), figures=figures)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from attrs import evolve
 
 from eipack.measuring import Row
 from eipack.measuring.verdicts import verdict_of
@@ -38,6 +39,11 @@ def test_a_limit_that_is_missed_for_sure_needs_no_more_calls_for_the_others() ->
     found = verdict_of(few, {"p50_ms": 0.5, "p99_ms": 2.0})
     assert found is not None
     assert found.verdict == "fail"
+
+
+def test_turns_that_do_not_add_up_to_the_calls_count_for_nothing() -> None:
+    found = verdict_of(evolve(MANY, turns=(5, 5)), {"mean_ms": 2.0})
+    assert found == verdict_of(MANY, {"mean_ms": 2.0})
 
 
 def test_a_row_that_failed_has_no_verdict() -> None:

@@ -10,23 +10,23 @@ import click
 
 from eipack.cli.arguments import FILE, as_json, example, refuse_overwriting
 from eipack.cli.printing import note, print_json, print_table
-from eipack.errors import EipackError
+from eipack.errors import EipackError, PictureRefused
 from eipack.pictures.markup import check_name
 from eipack.pictures.styles import format_of
+from eipack.statistics.figures import FIGURES
 
 if TYPE_CHECKING:
     from eipack.advisor import Advice, Choice, Cost
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-_FIGURES: Final = ("mean_ms", "p50_ms", "p90_ms", "p95_ms", "p99_ms")
 _ALWAYS: Final = ("mean_ms", "p90_ms")
 _ABOVE_0: Final = click.FloatRange(min=0, min_open=True)
 
 
 def _limits(command: _F) -> _F:
-    for figure in reversed(_FIGURES):
+    for figure in reversed(tuple(FIGURES)):
         option = f"--{figure.replace('_', '-')}"
-        text = f"The limit that {figure} has to keep."
+        text = f"The limit that the {figure.removesuffix('_ms')} has to keep."
         command = click.option(option, type=_ABOVE_0, metavar="MS", help=text)(command)
     return command
 
@@ -118,7 +118,7 @@ def advise(
     """
     for path, check in ((plot, format_of), (html, check_name)):
         if path is not None:
-            check(path)
+            _as_usage(ctx, check, path)
             refuse_overwriting(path, force=force)
     advice = _ask(ctx, reports, question)
     if as_json:
@@ -130,6 +130,13 @@ def advise(
     _draw(advice, plot, html)
     if advice.best is None:
         ctx.exit(1)
+
+
+def _as_usage(ctx: click.Context, check: Callable[[Path], object], path: Path) -> None:
+    try:
+        check(path)
+    except PictureRefused as error:
+        raise click.UsageError(str(error), ctx) from error
 
 
 def _ask(ctx: click.Context, reports: Sequence[str], question: Mapping[str, Any]) -> Advice:
@@ -174,7 +181,7 @@ def _print(advice: Advice) -> None:
 def _columns(advice: Advice) -> dict[str, list[str]]:
     """Return the cells of each column; the last one, without a name, is why not."""
     choices = advice.choices
-    figures = [name for name in _FIGURES if name in _ALWAYS or name in advice.limits]
+    figures = [name for name in FIGURES if name in _ALWAYS or name in advice.limits]
     sizings = [choice.sizing for choice in choices]
     return {
         "rank": ["" if one.rank is None else str(one.rank) for one in choices],

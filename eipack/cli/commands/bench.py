@@ -71,7 +71,8 @@ def bench(
 
         run_loadgen(ctx, file, session, report_file)
         return
-    with counting("timing calls" if how["duration_s"] is None else "timing, ms") as progress:
+    by_time = how["duration_s"] is not None or how["until_stable"]
+    with counting("timing, ms" if by_time else "timing calls") as progress:
         import eipack
 
         try:

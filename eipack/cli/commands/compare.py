@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from eipack.cli.arguments import FILE, ParamType, as_json, example
+from eipack.cli.bench_table import number
 from eipack.cli.printing import note, plural, print_json, print_table, printable, size_text
+from eipack.statistics.figures import FIGURES
 
 if TYPE_CHECKING:
     from eipack.measuring.changes import Beside, Changes, FigureChange
 
-_FIGURES = ("p50_ms", "p90_ms", "p95_ms", "p99_ms", "mean_ms")
 _HEADINGS = ("row", "figure", "before", "after", "change", "interval", "verdict")
 _NUMBERS = ("before", "after", "change", "interval")
 
@@ -55,7 +56,7 @@ class ShareType(ParamType):
 @click.option(
     "--figure",
     "figures",
-    type=click.Choice(_FIGURES),
+    type=click.Choice(tuple(FIGURES)),
     multiple=True,
     help="A figure to judge (repeatable); by default p50_ms, p90_ms and mean_ms.",
 )
@@ -79,10 +80,10 @@ def compare(
     change exceeds what an A/A run calls noise. The exit code is 1 where a figure is slower by more
     than --max-regression, with confidence, or where a row fails in B that did not in A.
     """
-    from eipack.measuring.changes import FIGURES
+    from eipack.measuring.changes import JUDGED
     from eipack.measuring.changes import compare as compare_reports
 
-    chosen = tuple(dict.fromkeys(figures)) or FIGURES
+    chosen = tuple(dict.fromkeys(figures)) or JUDGED
     changes = compare_reports(before, after, figures=chosen, different_packages=different_packages)
     allowed = max_regression or 0.0
     if as_json:
@@ -129,7 +130,7 @@ def _in_ms(value: float) -> str:
 def _cells_beside(beside: Beside) -> tuple[str, ...]:
     before, after = beside.before or 0, beside.after or 0
     in_bytes = beside.figure.endswith("_bytes")
-    texts = [size_text(int(one)) if in_bytes else f"{one:.1f}" for one in (before, after)]
+    texts = [size_text(int(one)) if in_bytes else number(one) for one in (before, after)]
     change = f"{after / before - 1:+.1%}" if before else ""
     return beside.figure, *texts, change, "", ""
 
@@ -152,4 +153,5 @@ def _print_rest(changes: Changes, allowed: float) -> None:
     )
     if allowed:
         slower = len(changes.slower(allowed))
-        click.echo(f"{plural(slower, 'figure')} slower by more than {allowed:.3g}, with confidence")
+        share = f"{100 * allowed:.3g}%"
+        click.echo(f"{plural(slower, 'figure')} slower by more than {share}, with confidence")

@@ -27,6 +27,8 @@ def check_options(given: Mapping[str, Any], scheme: str | None) -> None:
 def taken(scheme: str, address: str, files: Files, pooled: Mapping[str, Any]) -> Attached:
     """Take an accelerator of a pool and record it; it is given back if that fails."""
     pool = address.strip().partition("://")[2]
+    if not pool:
+        raise click.BadParameter(f"{address} names no pool", param_hint="ray://POOL")
     wanted = Wanted(
         pooled["type_name"],
         pooled["shared"],

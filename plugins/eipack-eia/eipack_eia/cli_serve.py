@@ -74,7 +74,11 @@ _GB: Final = 1_000_000_000
     "--connections", type=click.IntRange(1), default=256, show_default=True, help="At most so many."
 )
 @click.option(
-    "--body-gb", type=float, default=1.0, show_default=True, help="The largest request, in GB."
+    "--body-gb",
+    type=click.FloatRange(0.001),
+    default=1.0,
+    show_default=True,
+    help="The largest request, in GB.",
 )
 @click.option(
     "--call-timeout-s",

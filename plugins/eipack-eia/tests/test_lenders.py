@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner, Result
 from eipack_eia import attached, lenders
 from eipack_eia.attached import Files
 from eipack_eia.cli import eia as group
+from eipack_eia.client.whereabouts import Whereabouts
 from eipack_eia.endpoint import Endpoint
 from eipack_eia.lenders import Lent, Wanted, lender, scheme_of
 
+from eipack.backend import LoadOptions
 from eipack.cli.root import root
 from eipack.errors import AcceleratorUnavailable, BackendNotFound
 
@@ -134,3 +138,47 @@ def test_a_command_that_cannot_be_imported_fails_alone(monkeypatch: pytest.Monke
     result = eia("broken")
     assert result.exit_code == 1
     assert "command `eia broken` cannot be imported: ModuleNotFoundError" in result.stderr
+
+
+def test_a_session_closed_while_it_is_looked_for_keeps_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one = attached.Attached(0, "eia-1", WHERE, "eia2.large", None, Files(), POOL)
+    held: list[str] = []
+    places: list[Place] = []
+
+    class Keeping(Fake):
+        def keep(self, one: attached.Attached, lost: Callable[[str], None]) -> Callable[[], None]:
+            held.append(one.id)
+            return lambda: held.remove(one.id)
+
+    class Place:
+        def __init__(self, attached: attached.Attached, *_: object) -> None:
+            self.attached = attached
+            self.is_open = False
+            places.append(self)
+
+        def open(self) -> None:
+            if len(places) > 1:
+                where.close()
+            self.is_open = True
+
+        def close(self) -> None:
+            self.is_open = False
+
+    made = Keeping()
+    monkeypatch.setattr("eipack_eia.client.whereabouts.lender_of", lambda one: made)
+    monkeypatch.setattr("eipack_eia.client.whereabouts.Remote", Place)
+    where = Whereabouts(cast("Any", None), "", LoadOptions(), tuple)
+    where.open(one)
+    assert held == ["eia-1"]
+    where.follow(where.remote)
+    assert len(places) == 2
+    assert held == []
+    assert not places[1].is_open
+
+
+def test_a_pool_without_a_name_is_wrong_use() -> None:
+    result = eia("attach", "ray://")
+    assert result.exit_code == 2
+    assert "ray:// names no pool" in result.stderr

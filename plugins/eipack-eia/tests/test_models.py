@@ -269,9 +269,9 @@ def test_a_model_that_is_there_but_not_loaded_says_so(make: Make) -> None:
     models = make()
     with pytest.raises(ProgramNotFound, match="model 'a-aaaaaaaa' is not loaded; load it first"):
         models.find("a-aaaaaaaa")
-    with pytest.raises(ProgramNotFound, match="there is no model 'z' on this accelerator"):
+    with pytest.raises(ProgramNotFound, match="there is no model 'z' here"):
         models.find("z")
-    with pytest.raises(ProgramNotFound, match="there is no model 'z' on this accelerator"):
+    with pytest.raises(ProgramNotFound, match="there is no model 'z' here"):
         models.load("z")
 
 

@@ -221,7 +221,7 @@ def test_a_request_that_does_not_fit_says_why(client: Any, model: str) -> None:
 
 
 def test_an_unknown_model_is_named(client: Any) -> None:
-    said = "[404] there is no model 'other' on this accelerator"
+    said = "[404] there is no model 'other' here"
     assert failure(client, "other", inputs()) == said
 
 

@@ -67,7 +67,11 @@ def pool() -> None:
 )
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="The registry's port.")
 @click.option("--loopback", is_flag=True, help="Serve this host alone, which --address local does.")
-@click.option("--gpu-memory-gb", type=float, help="The memory of a GPU; by default it is asked.")
+@click.option(
+    "--gpu-memory-gb",
+    type=click.FloatRange(0, min_open=True),
+    help="The memory of a GPU; by default it is asked.",
+)
 @click.option(
     "--wait-s", type=click.FloatRange(0), default=120.0, show_default=True, help="For all to serve."
 )
@@ -184,7 +188,11 @@ def _described(address: str, token_file: Path | None, ca: Path | None) -> list[d
     if ":" in address and not address.startswith("ray:"):
         files = Files(token_file, ca)
         try:
-            found = client.describe(endpoint_for(address, files), files)
+            endpoint = endpoint_for(address, files)
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--address") from error
+        try:
+            found = client.describe(endpoint, files)
             return [msgspec.to_builtins(found)]
         except (AcceleratorUnavailable, DeadlineExceeded, ProtocolError):
             pass  # then it is Ray's

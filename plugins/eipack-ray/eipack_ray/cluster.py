@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -16,6 +17,7 @@ from eipack_ray import local_cluster
 from eipack_ray.settings import MEMBER, NAMESPACE, REGISTRY
 
 _ANSWER_S: Final = 20.0
+_REACH_S: Final = 5.0
 
 
 @frozen
@@ -96,6 +98,7 @@ def connected(address: str) -> Iterator[Cluster]:
         AcceleratorUnavailable: There is none, or it is of another release of Ray.
     """
     address = _resolved(address)
+    _reach(address)
     os.environ.update(
         {name: os.environ.get(name, value) for name, value in local_cluster.QUIET.items()}
     )
@@ -119,6 +122,21 @@ def connected(address: str) -> Iterator[Cluster]:
         yield Cluster(ray)
     finally:
         ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """See whether anything listens at HOST:PORT, which Ray itself tries for a minute and more."""
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdecimal():
+        return  # a word of Ray's own, as auto
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _REACH_S).close()
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise AcceleratorUnavailable(
+            f"no Ray cluster answers at {address} ({reason}); start one with `ray start --head`, "
+            "or give --address local"
+        ) from error
 
 
 def _resolved(address: str) -> str:

@@ -64,6 +64,7 @@ class Ledger:
     _accelerators: dict[str, _Accelerator] = field(factory=dict, init=False)
     _leases: dict[str, _Lease] = field(factory=dict, init=False)
     _ended: dict[str, float] = field(factory=dict, init=False)
+    _struck: set[str] = field(factory=set, init=False)
     _lock: Lock = field(factory=Lock, init=False)
     _began: float = field(init=False)
 
@@ -86,6 +87,8 @@ class Ledger:
     ) -> None:
         """Note how an accelerator is; without an endpoint, that there is to be one."""
         with self._lock:
+            if accelerator in self._struck:
+                return  # it was said before, and comes late
             fresh = _Accelerator(accelerator, type_name, memory_bytes)
             one = self._accelerators.setdefault(accelerator, fresh)
             if endpoint is None and not detail:
@@ -100,6 +103,7 @@ class Ledger:
         with self._lock:
             for one in accelerators:
                 self._accelerators.pop(one, None)
+                self._struck.add(one)
 
     def give_up(self, type_name: str, count: int) -> list[str]:
         """Choose up to `count` free accelerators of a type; they are lent no more."""
@@ -241,7 +245,7 @@ class Ledger:
         if others and not (held.shared and all(one.shared for one in others)):
             return f"it was not renewed in time, and pool {self.pool} has lent it to another client"
         one = self._accelerators.get(held.accelerator)
-        if one is None and not self.recovered:
+        if one is None and (held.accelerator in self._struck or not self.recovered):
             return f"pool {self.pool} has that accelerator no more"
         if one is not None and one.leaving:
             return f"pool {self.pool} takes that accelerator down"

@@ -10,8 +10,10 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
+from shutil import rmtree
 from threading import Event, Thread
 from typing import Any, Final
 
@@ -128,7 +130,7 @@ class Member:
         self._reported, self._reported_at = said, now
 
     def stop(self) -> None:
-        """Let the process end what it runs, for some seconds, and take its token away."""
+        """Let the process end what it runs, for some seconds; take its token and packages away."""
         self._stopping.set()
         self._thread.join(_STOP_S)
         process = self._slice.process
@@ -138,7 +140,12 @@ class Member:
                 process.wait(_STOP_S)
             except subprocess.TimeoutExpired:
                 process.kill()
+                process.wait()
         self._slice.listening.close()
+        store = _store(self._pool.name, self._id)
+        rmtree(store, ignore_errors=True)  # no accelerator gets its id again
+        with suppress(OSError):  # others of the pool may be on this host
+            store.parent.rmdir()
         if self._access.token_path is not None and self._access.tokens is not None:
             remove_local(self._where, self._access.tokens)
 

@@ -188,3 +188,18 @@ def test_eight_clients_at_once_never_hold_one_accelerator(clock: Clock) -> None:
         answers = list(pool.map(lambda n: ledger.lend(Ask(f"l{n}", f"c{n}")), range(64)))
     granted = [answer.grant.accelerator for answer in answers if answer.grant is not None]
     assert sorted(granted) == [f"eia-{number}" for number in range(5)]
+
+
+def test_an_accelerator_that_was_struck_out_does_not_come_back_with_a_late_report(
+    clock: Clock,
+) -> None:
+    ledger = ledger_of(clock, 1)
+    ledger.forget(["eia-0"])
+    serve(ledger, "eia-0")
+    assert ledger.members() == []
+
+
+def test_a_registry_that_was_restarted_knows_what_it_has_struck_out_itself(clock: Clock) -> None:
+    ledger = ledger_of(clock, 1, recovered=True)
+    ledger.forget(["eia-0"])
+    assert "has that accelerator no more" in ledger.renew(held("a", "eia-0")).lost

@@ -204,3 +204,17 @@ def test_what_is_recorded_is_read_again(pool: Pool) -> None:
     for shared, ray in ((False, None), (True, "auto")):
         one = Attachment("gpus", "ab12", "me@here", pool.where, shared, ray)
         assert Attachment.parse(str(one)) == one
+
+
+def test_listing_at_an_address_that_is_none_is_wrong_use(eia: Eia) -> None:
+    result = eia("pool", "list", "--address", "foo:bar")
+    assert result.exit_code == 2
+    assert "--address: endpoint 'foo:bar'" in result.stderr
+
+
+def test_an_address_where_nothing_listens_is_told_at_once(eia: Eia) -> None:
+    began = time.monotonic()
+    result = eia("pool", "list", "--address", "127.0.0.1:1")
+    assert result.exit_code == 1
+    assert "no Ray cluster answers at 127.0.0.1:1 (Connection refused)" in result.stderr
+    assert time.monotonic() - began < 20.0

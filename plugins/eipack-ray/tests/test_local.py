@@ -49,10 +49,13 @@ def test_a_pool_on_this_machine(
                 assert right(session(X))
             assert time.monotonic() - began < 10.0
         eia("detach", "0")
+        stores = home.parent / "cache" / "eipack" / "accelerators"
+        assert (stores / "pool-trial" / one["id"]).is_dir()
         assert "pool trial is down: 1 accelerator stopped" in eia("pool", "down", "trial")
         _, alive = psutil.wait_procs(processes, 20.0)
         assert not alive
         assert not (home / "pools-local.json").exists()
         assert not list((home / "eia").iterdir()), "no token is left behind"
+        assert not list(stores.iterdir()), "no packages are left behind"
     finally:
         local_cluster.stop()

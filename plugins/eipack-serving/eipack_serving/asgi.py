@@ -85,8 +85,11 @@ def _routes(models: Mapping[str, PackageService]) -> list[BaseRoute]:
         async def answered(request: Request) -> Response:
             service = models.get(name := request.path_params["name"])
             asked = request.path_params.get("version")
-            if service is None or asked not in (None, *service.versions):
-                raise HTTPException(404, f"there is no model {name!r} of that version here")
+            if service is None:
+                raise HTTPException(404, f"there is no model {name!r} here")
+            if asked not in (None, *service.versions):
+                known = ", ".join(service.versions)
+                raise HTTPException(404, f"model {name!r} has version {known} alone")
             return await work(service, request)
 
         return answered

@@ -85,7 +85,7 @@ def serve(
     _check(target, given)
     models = _models(files, names, tuple(given["trust"]))
     with ExitStack() as stack:
-        listening, endpoint = listen_at(Endpoint(given["host"], given["port"]), "--port")
+        listening, endpoint = listen_at(Endpoint(given["host"], given["port"]), "--host or --port")
         stack.callback(listening.close)
         settings = _settings(endpoint, listening.fileno(), models, target, given)
         one = Slice(settings, listening)

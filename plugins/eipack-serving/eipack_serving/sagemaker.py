@@ -78,8 +78,8 @@ def _npy(session: Session, body: bytes) -> bytes:
     if len(signature.inputs) != 1 or len(signature.outputs) != 1:
         raise BadRequest(f"{NPY} holds one array, and the model has more; send {SAFETENSORS}")
     try:
-        given = np.load(io.BytesIO(body), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+        given = np.lib.format.read_array(io.BytesIO(body), allow_pickle=False)
+    except (ValueError, EOFError, OSError, MemoryError) as error:
         raise BadRequest(f"the body is no array as numpy.save writes it: {error}") from error
     (output,) = session.run_flat(tensor_from(signature.inputs[0].name, given))
     written = io.BytesIO()

@@ -73,10 +73,11 @@ def write_repository(
         package.check_trust(trust)
         model = name or package.name
         folder = Path(repository) / model
-        if Path(model).name != model or folder.exists():
+        if Path(model).name != model:
+            raise PackageIOError(f"{model!r} is no folder's name; choose another --name")
+        if folder.exists():
             raise PackageIOError(
-                f"{folder} is there already or is no folder's name; choose another --name",
-                path=str(folder),
+                f"{folder} is there already; choose another --name", path=str(folder)
             )
         programs = package.programs if backend == "python" else (_torchscript(package),)
         rows = _rows(package, programs, max_batch)
@@ -109,7 +110,7 @@ def _require_flat(signature: Signature) -> None:
     if nested or gives.kind not in ("tensor", "tuple", "list", "namedtuple"):
         raise UnsupportedModel(
             "Triton's PyTorch backend takes tensors by position and gives a tensor or a tuple, "
-            "and the model has nested ones; take --backend python"
+            "and the model has nested ones or takes some by keyword; take --backend python"
         )
 
 

@@ -166,7 +166,7 @@ def test_two_models_of_one_name_are_refused(packed: Packed, invoke: Any) -> None
         (("--host", "0.0.0.0"), "can be reached from other hosts"),
         (("--key", "key.pem"), "--key needs TLS"),
         (("--token-file", "not/there"), "there is no file not/there"),
-        (("--host", "192.0.2.1", "--insecure", "--no-token"), "choose another --port"),
+        (("--host", "192.0.2.1", "--insecure", "--no-token"), "choose another --host or --port"),
     ],
 )
 def test_what_leaves_it_open_or_cannot_be_is_refused(
@@ -175,6 +175,13 @@ def test_what_leaves_it_open_or_cannot_be_is_refused(
     result = invoke(packed.path, *words)
     assert result.exit_code == 1
     assert said in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_largest_request_without_a_byte_is_wrong_use(packed: Packed, invoke: Any) -> None:
+    result = invoke(packed.path, "--body-gb", "-1")
+    assert result.exit_code == 2
+    assert "--body-gb" in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
 

@@ -77,13 +77,14 @@ def test_one_array_comes_as_numpy_saves_it(tmp_path: Path) -> None:
     with listening(container(PackageService(path))) as address:
         answer = httpx.post(f"{address}/invocations", content=body.getvalue(), headers=headers)
         cut = httpx.post(f"{address}/invocations", content=body.getvalue()[:-4], headers=headers)
+        archive = httpx.post(f"{address}/invocations", content=b"PK\3\4..", headers=headers)
         pickled = io.BytesIO()
         np.save(pickled, np.array([{}], object), allow_pickle=True)
         code = httpx.post(f"{address}/invocations", content=pickled.getvalue(), headers=headers)
     with torch.no_grad():
         expected = model(torch.from_numpy(x)).numpy()
     np.testing.assert_allclose(np.load(io.BytesIO(answer.content)), expected, rtol=1e-5)
-    assert (cut.status_code, code.status_code) == (400, 400)
+    assert (cut.status_code, archive.status_code, code.status_code) == (400, 400, 400)
     assert "no array" in code.json()["error"]
 
 

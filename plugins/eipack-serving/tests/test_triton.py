@@ -122,6 +122,11 @@ def test_a_model_that_is_there_is_not_replaced(packed: Packed, tmp_path: Path) -
     write_repository(packed.path, tmp_path, name="another")
 
 
+def test_a_name_that_is_no_folders_is_told_as_such(packed: Packed, tmp_path: Path) -> None:
+    with pytest.raises(PackageIOError, match=r"'\.\./x' is no folder's name"):
+        write_repository(packed.path, tmp_path, name="../x")
+
+
 def test_a_failure_leaves_nothing_behind(
     packed: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

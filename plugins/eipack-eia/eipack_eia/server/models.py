@@ -217,7 +217,7 @@ class Models:
             return model
         if any(known.name == name for known in self.known()):
             raise ProgramNotFound(f"model {name!r} is not loaded; load it first", model=name)
-        raise ProgramNotFound(f"there is no model {name!r} on this accelerator", model=name)
+        raise ProgramNotFound(f"there is no model {name!r} here", model=name)
 
     def load(self, name: str) -> Model:
         """Make a known model resident.
@@ -228,7 +228,7 @@ class Models:
         """
         found = next((known for known in self.known() if known.name == name), None)
         if found is None:
-            raise ProgramNotFound(f"there is no model {name!r} on this accelerator", model=name)
+            raise ProgramNotFound(f"there is no model {name!r} here", model=name)
         return self.open(found.package, found.program)
 
     def open(self, package: str, program: str | None, lease: str | None = None) -> Model:
