@@ -12,7 +12,7 @@ from eipack_eia.oip import JSON_LENGTH_HEADER
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Match, Route
 
 from eipack.errors import EipackError
 from eipack_serving.failures import BadRequest, status_of
@@ -43,6 +43,28 @@ def application(*services: PackageService, routes: Iterable[BaseRoute] = ()) -> 
         lifespan=lifespan(*services),
         exception_handlers={EipackError: _failed, HTTPException: _refused},
     )
+
+
+async def answered(app: Starlette, request: Request) -> Response:
+    """Answer a request that another framework has read, as the application does."""
+    try:
+        response: Response = await _route_of(app, request).endpoint(request)
+    except EipackError as error:
+        return await _failed(request, error)
+    except HTTPException as error:
+        return await _refused(request, error)
+    return response
+
+
+def _route_of(app: Starlette, request: Request) -> Route:
+    for route in app.routes:
+        match, parts = route.matches(request.scope)
+        if match is Match.FULL and isinstance(route, Route):
+            request.scope.update(parts)
+            return route
+        if match is Match.PARTIAL:
+            raise HTTPException(405, f"{request.url.path} takes no {request.method}")
+    raise HTTPException(404, f"there is nothing at {request.url.path}")
 
 
 def lifespan(*services: PackageService) -> Callable[[Any], AbstractAsyncContextManager[None]]:
@@ -82,7 +104,7 @@ def response_of(message: Message) -> Response:
 
 def _routes(models: Mapping[str, PackageService]) -> list[BaseRoute]:
     def of_model(work: Callable[[PackageService, Request], Awaitable[Response]]) -> Any:
-        async def answered(request: Request) -> Response:
+        async def at_model(request: Request) -> Response:
             service = models.get(name := request.path_params["name"])
             asked = request.path_params.get("version")
             if service is None:
@@ -92,7 +114,7 @@ def _routes(models: Mapping[str, PackageService]) -> list[BaseRoute]:
                 raise HTTPException(404, f"model {name!r} has version {known} alone")
             return await work(service, request)
 
-        return answered
+        return at_model
 
     async def live(_: Request) -> Response:
         return Response()

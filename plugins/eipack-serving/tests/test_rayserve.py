@@ -120,6 +120,13 @@ def test_a_bad_request_is_answered_with_400_and_a_reason(
     assert answer.json()["error"]
 
 
+def test_what_is_not_there_is_answered_as_the_protocol_has_it(url: str) -> None:
+    assert httpx.get(f"{url}/v2/models/other").status_code == 404
+    assert httpx.get(f"{url}/v3").status_code == 404
+    assert httpx.get(f"{url}/v2/models/classifier/infer").status_code == 405
+    assert httpx.get(f"{url}/v2/health/ready").status_code == 200
+
+
 def test_a_handle_raises_the_error_of_the_service(url: str) -> None:
     handle = serve.get_app_handle("default")
     with pytest.raises(BadRequest, match="input"):
@@ -178,8 +185,7 @@ def test_an_accelerator_serves_under_ray_and_its_loss_is_answered_with_503(
 
 
 def test_a_replica_whose_service_takes_no_requests_is_unhealthy(page: Page) -> None:
-    plain = PackageDeployment.__mro__[1]  # without what Ray makes of its construction
-    replica = plain({"file": page.folder / "classifier.eipack"})
+    replica = PackageDeployment({"file": page.folder / "classifier.eipack"})
     replica.check_health()
     replica._service.__exit__()
     with pytest.raises(Unavailable, match="takes no requests"):

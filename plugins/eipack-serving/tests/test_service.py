@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
+import time
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Thread, get_ident
 
 import ml_dtypes
 import numpy as np
@@ -51,6 +52,22 @@ def test_outputs_are_those_of_the_model(packed: Packed) -> None:
             inputs = packed.inputs(rows)
             packed.check(inputs, service.infer(inputs))
             packed.check(inputs, asyncio.run(service.ainfer(inputs)))
+
+
+def test_quick_calls_run_on_the_event_loop_and_slow_ones_beside_it(packed: Packed) -> None:
+    async def places() -> tuple[int, int]:
+        async def place(seconds: float) -> int:
+            return await service.arun(lambda _: (time.sleep(seconds), get_ident())[1])
+
+        with PackageService(packed.path) as service:
+            await place(0)
+            quick = await place(0)
+            await place(0.05)
+            return quick, await place(0.05)
+
+    quick, slow = asyncio.run(places())
+    assert quick == get_ident()
+    assert slow != get_ident()
 
 
 def test_it_is_called_as_the_model_itself(packed: Packed) -> None:
