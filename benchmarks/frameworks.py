@@ -8,6 +8,7 @@ that the framework has read, and call the eager model.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -131,6 +132,14 @@ SERVERS: Final[dict[str, Callable[[str, str, str, int], None]]] = {
 }
 
 
+def _silence_stdout() -> None:
+    """Let nobody have to read what frameworks print for each request."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, sys.stdout.fileno())
+    os.close(nothing)
+
+
 if __name__ == "__main__":
+    _silence_stdout()
     name, side, package, size, port = sys.argv[1:]
     SERVERS[name](side, package, size, int(port))

@@ -34,6 +34,7 @@ _AT_MOST: Final = 1.10
 _CALLS: Final = 1000
 _BLOCK: Final = 50
 _START_S: Final = 120.0
+_ANSWER_S: Final = 10.0
 NAMES: Final = (_ALONE, *SERVERS)
 _COMMAND: Final = "python -m benchmarks.serving"
 _OIP: Final = f"/v2/models/{MODEL}/infer"
@@ -187,7 +188,7 @@ def _numbers(size: str) -> bytes:
 def _served(launch: Launch, message: Message) -> Iterator[Client]:
     """Run a server; give a client of it, which was answered once."""
     with running(launch) as (process, said):
-        client = Client(HTTPConnection("127.0.0.1", said["port"], timeout=_START_S), message)
+        client = Client(HTTPConnection("127.0.0.1", said["port"], timeout=_ANSWER_S), message)
         until = monotonic() + _START_S
         while True:
             try:

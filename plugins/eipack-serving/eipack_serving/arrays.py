@@ -7,7 +7,7 @@ be such arrays or tensors.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import ml_dtypes
 import numpy as np
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from eipack.session import Session
 
 Array = np.ndarray[Any, Any]
+_BFLOAT16: Final = np.dtype(ml_dtypes.bfloat16)
 Inputs = Mapping[str, Array | Tensor]
 
 
@@ -69,7 +70,7 @@ def tensor_from(name: str, value: Any) -> Tensor:
         array = array.astype(array.dtype.newbyteorder("="))
     if not array.flags.writeable or any(step < 0 for step in array.strides):
         array = array.copy()  # torch takes neither
-    if array.dtype.name == "bfloat16":
+    if array.dtype == _BFLOAT16:
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     try:
         return torch.from_numpy(array)
