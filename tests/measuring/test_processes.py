@@ -76,11 +76,14 @@ class TestBesideBrokenEngines:
 
 
 def children() -> list[psutil.Process]:
-    return [
-        one
-        for one in psutil.Process().children(recursive=True)
-        if "eipack.measuring.child" in " ".join(one.cmdline())
-    ]
+    return [one for one in psutil.Process().children(recursive=True) if measures(one)]
+
+
+def measures(process: psutil.Process) -> bool:
+    try:
+        return "eipack.measuring.child" in " ".join(process.cmdline())
+    except psutil.Error:  # it has ended meanwhile
+        return False
 
 
 def test_own_inputs_and_keys_travel_to_the_process(package: Path, tmp_path: Path) -> None:

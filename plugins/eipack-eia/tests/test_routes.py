@@ -201,9 +201,7 @@ class TestRepository:
 
     def test_an_unknown_model_is_not_loaded(self, client: Client) -> None:
         answer = client.ask("POST", "/v2/repository/models/other/load")
-        assert answer.failed(404, "ProgramNotFound") == (
-            "there is no model 'other' on this accelerator"
-        )
+        assert answer.failed(404, "ProgramNotFound") == ("there is no model 'other' here")
 
     def test_files_in_load_are_refused(self, client: Client, known: str) -> None:
         body = {"parameters": {"config": "{}", "file:1/model.pt": "AAAA"}}
@@ -388,7 +386,7 @@ class TestInference:
 
     def test_an_unknown_model_is_told(self, client: Client) -> None:
         said = client.infer("other", INPUTS).failed(404, "ProgramNotFound")
-        assert said == "there is no model 'other' on this accelerator"
+        assert said == "there is no model 'other' here"
 
 
 class TestFigures:

@@ -154,9 +154,9 @@ def attached_accelerator(store: Path, *words: str) -> Iterator[str]:
         yield f"eia:{one.ordinal}"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def accelerator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Give the target of one accelerator for all tests."""
+    """Give the target of one accelerator for all tests of a file."""
     with attached_accelerator(tmp_path_factory.mktemp("store")) as target:
         yield target
 

@@ -60,8 +60,8 @@ def test_quick_calls_run_on_the_event_loop_and_slow_ones_beside_it(packed: Packe
             return await service.arun(lambda _: (time.sleep(seconds), get_ident())[1])
 
         with PackageService(packed.path) as service:
-            await place(0)
-            quick = await place(0)
+            for _ in range(200):  # whatever else this machine does, most of them are quick
+                quick = await place(0)
             await place(0.05)
             return quick, await place(0.05)
 
