@@ -44,8 +44,8 @@ def demo(ctx: click.Context, folder: Path, calls: int) -> None:
     """Package, run, measure and price two models here.
 
     They are ResNet-18 of torchvision and OpenAI GPT of transformers. Nothing is downloaded: the
-    weights are random, on which neither the commands nor the times depend. Takes about a minute
-    and 600 MB on two idle cores; every command is shown as you would type it.
+    weights are random, on which neither the commands nor the times depend. Takes a minute and a
+    half and 600 MB on two idle cores; every command is shown as you would type it.
     """
     began = perf_counter()
     try:
