@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
@@ -49,14 +48,12 @@ def take(
         duration_s=seconds,
         seed=asked["seed"],
     )
-    ended_ns = perf_counter_ns()
-    meter.stop(len(offered.samples_ns))
+    meter.stop(offered.made)
     splitter.stop()
-    start_ns = ended_ns - offered.elapsed_ns
     kept = _without_first(offered, min(extra, len(offered.samples_ns) - 1))
     return {
         "samples_ns": kept.samples_ns,
-        "began_ns": [start_ns + began for began in kept.began_ns],
+        "began_ns": [offered.start_ns + began for began in kept.began_ns],
         "elapsed_ns": kept.elapsed_ns,
         "discarded": kept.discarded + (0 if opens else lead),
         "unanswered": kept.unanswered,
